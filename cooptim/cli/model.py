@@ -1,0 +1,93 @@
+"""From --model and --data or --input-shape to a traced network."""
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cooptim.data import Dataset, load_data
+from cooptim.network import Network, trace
+
+
+def dataset(options: argparse.Namespace) -> Dataset:
+    """The data set of --data."""
+    return load_data("digits" if options.data is None else options.data)
+
+
+def network(options: argparse.Namespace, x: Any, seed: int = 0) -> Network:
+    """The network that --model names, traced at the input `x` (with batch axis).
+
+    Raises ValueError when the factory cannot be found, fails, or returns something else.
+    """
+    from flax import nnx
+
+    factory = find(options.model)
+    try:
+        made = factory(nnx.Rngs(seed))
+    except Exception as error:
+        raise ValueError(
+            f"--model {options.model}: the factory failed with {type(error).__name__}: {error}; it is called with "
+            "flax.nnx.Rngs and returns an NNX module or (params, apply)"
+        ) from error
+    pair = isinstance(made, tuple) and len(made) == 2 and callable(made[1])
+    if pair or isinstance(made, nnx.Module):
+        try:
+            return trace(made[1], made[0], x) if pair else trace(made, x)
+        except Exception as error:  # what a network raises when it gets another input than it is made for
+            if isinstance(error, ValueError) and _raised_here(error):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(
+                f"--model {options.model}: cannot run on inputs of shape {list(x.shape[1:])}: {reason}; give data of "
+                "the shape it is made for"
+            ) from error
+    raise ValueError(
+        f"--model {options.model}: the factory returned {type(made).__name__}; legal are a flax.nnx.Module and a pair "
+        "(params, apply)"
+    )
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether this package raised the error, and so said what to do about it."""
+    trace_back = error.__traceback__
+    while trace_back is not None and trace_back.tb_next is not None:
+        trace_back = trace_back.tb_next
+    return trace_back is not None and trace_back.tb_frame.f_globals.get("__name__", "").startswith("cooptim.")
+
+
+def find(spec: str) -> Callable[..., Any]:
+    """The callable that 'package.module:factory' names; modules of the current directory count."""
+    match = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)", spec)
+    if match is None:
+        raise ValueError(f"--model {spec}: write package.module:factory, such as cooptim.network.examples:lenet5")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(match.group(1))
+    except ImportError as error:
+        raise ValueError(
+            f"--model {spec}: module {match.group(1)} cannot be imported ({error}); run from the directory that holds "
+            "it or install it"
+        ) from None
+    factory = getattr(module, match.group(2), None)
+    if not callable(factory):
+        have = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        names = ", ".join(sorted(have)[:12])
+        raise ValueError(f"--model {spec}: {match.group(1)} has no callable '{match.group(2)}'; it has {names}")
+    return factory
+
+
+def sample(options: argparse.Namespace) -> np.ndarray:
+    """One input with its batch axis, from --input-shape or the data set."""
+    if options.input_shape is None:
+        return dataset(options).sample
+    if options.data is not None:
+        raise ValueError("--data and --input-shape both say what the input is; give one of them")
+    if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", options.input_shape):
+        raise ValueError(f"--input-shape {options.input_shape}: write sizes without the batch, such as 28x28x1")
+    shape = tuple(int(n) for n in re.split("[x,]", options.input_shape))
+    return np.zeros((1, *shape), np.float32)

@@ -1,0 +1,75 @@
+"""`cooptim optimize`."""
+
+import argparse
+import dataclasses
+import math
+import re
+
+from cooptim import units
+from cooptim.cli.model import dataset, network
+from cooptim.cli.parser import DEFAULT_RATIO
+from cooptim.export import require_writable
+from cooptim.hardware.load import load_machine
+from cooptim.descent.plan import Plan
+from cooptim.descent.result import Budget
+from cooptim.descent.run import optimize
+from cooptim.reporting import Progress, report
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the whole job and writes its directory."""
+    goal, lengths = budget(options), plan(options)
+    machine = load_machine(options.machine)
+    out = require_writable(options.out)
+    data = dataset(options)
+    traced = network(options, data.sample, options.seed)
+    with Progress() as progress:
+        result = optimize(
+            traced, machine, data, goal, seed=options.seed, plan=lengths, out=out, resume=options.resume,
+            progress=progress,
+        )  # fmt: skip
+    report(result, out)
+    return 0
+
+
+def budget(options: argparse.Namespace) -> Budget:
+    """The budgets of the command line in coherent units; ValueError names the option that cannot be read."""
+    energy_pj, ratio = None, DEFAULT_RATIO
+    if options.energy is not None:
+        share = re.fullmatch(r"\s*1\s*/\s*(\d+(?:\.\d+)?)\s*", options.energy)
+        if share is None:
+            energy_pj = _quantity("--energy", options.energy, "energy")
+        ratio = float(share.group(1)) if share else 0.0
+        if share and ratio <= 0:
+            raise ValueError(f"--energy {options.energy}: not a share; write 1/25 for a 25th of the 16-bit reference")
+    if not (math.isfinite(options.drop) and 0 <= options.drop < 100):
+        raise ValueError(f"--drop {options.drop}: write points of accuracy from 0 to 100, such as 0.5")
+    return Budget(
+        energy_pj=energy_pj,
+        energy_ratio=None if energy_pj is not None else ratio,
+        latency_ns=None if options.latency is None else _quantity("--latency", options.latency, "time"),
+        area_mm2=None if options.area is None else _quantity("--area", options.area, "area"),
+        accuracy_drop=options.drop / 100.0,
+    )
+
+
+def _quantity(option: str, text: str, quantity: str) -> float:
+    """A positive quantity with its unit."""
+    try:
+        value = units.parse(text, quantity)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    if not value > 0:
+        raise ValueError(f"{option} {text}: not above 0; ask for what a design can reach")
+    return value
+
+
+def plan(options: argparse.Namespace) -> Plan | None:
+    """The lengths of a shortened run; None for the default."""
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps {options.steps}: at least 1")
+    if options.steps is None and not options.quick:
+        return None
+    steps = options.steps if options.steps is not None else 20
+    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4))
+    return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,)) if options.quick else shorter

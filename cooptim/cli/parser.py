@@ -1,0 +1,92 @@
+"""Options of the command line; imports nothing heavy, so that `--help` answers at once."""
+
+import argparse
+
+DEFAULT_MODEL = "cooptim.network.examples:digits_cnn"
+DEFAULT_RATIO = 25.0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all its subcommands; `command` names the one that was given."""
+    parser = argparse.ArgumentParser(
+        prog="cooptim",
+        description="One gradient descent over a neural network's weights and the knobs of the processor that runs it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _optimize(commands.add_parser("optimize", help="train weights and hardware together", description=OPTIMIZE))
+    _evaluate(commands.add_parser("evaluate", help="price a design", description=EVALUATE))
+    _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
+    _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
+    _validate(commands.add_parser("validate", help="published numbers beside the model's", description=VALIDATE))
+    _report(commands.add_parser("report", help="print the tables of a finished run", description=REPORT))
+    return parser
+
+
+OPTIMIZE = """Trains the float network, the 16-bit, uniform and pruned references and the joint design, and writes
+result.json, layers.csv, design.json, weights and pictures. Without options: the digits of scikit-learn on Envision."""
+EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
+TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
+MACHINES = "Lists the machines that come with the package, or shows each number of one with unit and source."
+VALIDATE = "Prints Envision's published ratios beside the model's; exit code 1 when one is out of tolerance."
+REPORT = "Prints the tables of a directory that `cooptim optimize --out` wrote."
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="MODULE:FACTORY",
+        help="factory(rngs) returns a Flax NNX module or a pair (params, apply); default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", default=None, help="'digits' (default), an .npz with x_train, y_train, x_test, y_test, or a "
+        "directory of IDX files",
+    )  # fmt: skip
+
+
+def _machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--machine", default="envision", help="name or YAML file; default %(default)s")
+
+
+def _optimize(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    _machine(parser)
+    parser.add_argument(
+        "--energy",
+        help=f"energy per inference, such as 50nJ, or a share of the 16-bit reference; default 1/{DEFAULT_RATIO:g}",
+    )
+    parser.add_argument("--latency", help="deadline, such as 2ms; default: the latency of the 16-bit reference")
+    parser.add_argument("--area", help="silicon, such as 2mm2; matters where the machine frees a size")
+    parser.add_argument(
+        "--drop", type=float, default=0.5, help="validation accuracy that may be lost [points]; default %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, batches and splits; default %(default)s")
+    parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument("--steps", type=int, help="steps of each descent, instead of the plan's")
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    _machine(parser)
+    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
+    parser.add_argument("--design", help="design.json of a run; default: 16 bit, nominal clock and supply")
+    parser.add_argument("--period", help="time from one inference to the next, such as 1ms; default: the latency")
+
+
+def _trace(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
+
+
+def _machines(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="show NAME")
+    show = actions.add_parser("show", help="every number of a machine", description=MACHINES)
+    show.add_argument("name", help="name or YAML file")
+
+
+def _validate(parser: argparse.ArgumentParser) -> None:
+    _machine(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", help="the --out of a run")

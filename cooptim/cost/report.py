@@ -1,0 +1,50 @@
+"""The result of pricing: energy, latency and area, per layer and component."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+COMPONENTS: tuple[str, ...] = (
+    "datapath", "sram_w", "sram_i", "sram_o", "control", "leakage", "dram_w", "dram_i", "dram_o"
+)  # fmt: skip
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CostReport:
+    """Cost of one inference in steady state."""
+
+    layer_names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    energy_pj: dict[str, Float[Array, "layer"]]  # keys: COMPONENTS
+    standby_pj: Float[Array, ""]  # leakage at the retention supply from the end of an inference to the next one
+    latency_ns: Float[Array, "layer"]
+    cycles: Float[Array, "layer"]
+    macs: Float[Array, "layer"]
+    utilization: Float[Array, "layer"]  # share of the mode's MAC lanes that do work, in [0, 1]
+    area_mm2: Float[Array, ""]
+    buffer_demand_bits: Float[Array, "layer"]  # working set of each layer (tiles and feature maps kept on chip)
+    buffer_bits: Float[Array, ""]
+    resident_share: Float[Array, "layer"]  # share of the weights that stays on chip between inferences
+    kept_share: Float[Array, "layer"]  # share of the output feature map that never leaves the chip
+
+    @property
+    def layer_energy_pj(self) -> Float[Array, "layer"]:
+        """Energy of each layer, DRAM included, standby excluded [pJ]."""
+        return jnp.sum(jnp.stack([self.energy_pj[name] for name in COMPONENTS]), axis=0)
+
+    @property
+    def total_energy_pj(self) -> Float[Array, ""]:
+        """Energy of one inference, standby included [pJ]."""
+        return jnp.sum(self.layer_energy_pj) + self.standby_pj
+
+    @property
+    def total_latency_ns(self) -> Float[Array, ""]:
+        """Latency of one inference [ns]: layers run one after the other."""
+        return jnp.sum(self.latency_ns)
+
+    @property
+    def tops_per_w(self) -> Float[Array, ""]:
+        """Efficiency [TOPS/W], 1 MAC = 2 operations: operations a picojoule."""
+        return 2.0 * jnp.sum(self.macs) / self.total_energy_pj

@@ -1,0 +1,169 @@
+"""Best mode, tiling and supply of every layer for given widths, under one deadline that is a sum over layers."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from cooptim.design.design import Design
+from cooptim.design.legal import grid_clock_ghz, snap_widths
+from cooptim.design.space import DesignSpace
+from cooptim.network.stats import Stats
+from cooptim.descent.price import Pricer
+
+
+class InfeasibleDeadline(ValueError):
+    """No legal design is fast enough; the message says demand, bound and levers."""
+
+
+def assign_hardware(
+    space: DesignSpace, pricer: Pricer, design: Design, stats: Stats, deadline_ns: float, *, nominal: bool = False
+) -> Design:
+    """The legal design with these widths that takes the least energy within the deadline.
+
+    A tiling is chosen per layer and mode by price; then mode and supply together by one multiplier on latency (a
+    multiple-choice knapsack), polished by single changes until none helps.
+
+    Args:
+      nominal: keep the widest mode at the nominal supply and choose tilings only (the 16-bit reference).
+
+    Raises InfeasibleDeadline when even the fastest choice misses it.
+    """
+    design = snap_widths(space, design)
+    period_ns = deadline_ns if np.isfinite(deadline_ns) else 0.0
+    supplies = _supply_grid(space) if not nominal else np.asarray([float(space.machine.supply.nominal_v)])
+    modes = range(len(space.machine.modes)) if not nominal else [_widest_mode(space)]
+    widest = np.maximum(np.asarray(design.weight_bits), np.asarray(design.input_bits))
+    options, energy, latency = [], [], []
+    for mode in modes:
+        legal = space.slot_bits[mode] >= widest - 1e-3
+        if not legal.any():
+            continue
+        rows, fit = _best_rows(space, pricer, design, stats, mode, period_ns)
+        batch = [_with(space, design, mode, rows, v, nominal) for v in supplies]
+        prices = pricer.many(batch, stats, period_ns)
+        for k, v in enumerate(supplies):
+            options.append((mode, rows, v))
+            usable = legal & fit
+            energy.append(np.where(usable, prices.layer_energy_pj[k], np.inf))
+            latency.append(np.where(usable, prices.layer_latency_ns[k], np.inf))
+    standby_mw = _standby_mw(space)
+    e, t = np.asarray(energy), np.asarray(latency)
+    pick = choose(e - standby_mw * np.where(np.isfinite(t), t, 0.0), t, deadline_ns * (1 + 1e-6), space.workload.names)
+    return _assemble(space, design, options, pick, nominal)
+
+
+def choose(energy: np.ndarray, latency: np.ndarray, deadline_ns: float, names: tuple[str, ...]) -> np.ndarray:
+    """Option [layer] of least summed energy whose summed latency meets the deadline.
+
+    Args:
+      energy, latency: [option, layer]; infinite where an option is not legal.
+
+    Source: Lagrangian relaxation of the multiple-choice knapsack, then exchange of one and of two layers at a time.
+    """
+    fastest = np.argmin(latency, axis=0)
+    columns = np.arange(latency.shape[1])
+    if latency[fastest, columns].sum() > deadline_ns:
+        slow = names[int(np.argmax(latency[fastest, columns]))]
+        raise InfeasibleDeadline(
+            f"deadline {deadline_ns:.0f} ns: the fastest legal design takes {latency[fastest, columns].sum():.0f} ns, "
+            f"most of it in {slow}; narrow its widths, raise the supply ceiling or allow more time"
+        )
+
+    def at(multiplier: float) -> np.ndarray:
+        return np.argmin(energy + multiplier * np.where(np.isfinite(latency), latency, 1e30), axis=0)
+
+    low, high = 0.0, 1.0
+    if latency[at(0.0), columns].sum() <= deadline_ns:
+        return at(0.0)
+    while latency[at(high), columns].sum() > deadline_ns and high < 1e12:
+        high *= 4.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if latency[at(middle), columns].sum() > deadline_ns else (low, middle)
+    pick = at(high)
+    pick = pick if latency[pick, columns].sum() <= deadline_ns else fastest
+    return _exchanged(energy, latency, deadline_ns, pick)
+
+
+def _exchanged(energy: np.ndarray, latency: np.ndarray, deadline_ns: float, pick: np.ndarray) -> np.ndarray:
+    """`pick` after changes of one layer, then of two at once, for as long as one saves energy within the deadline."""
+    layers = range(energy.shape[1])
+    least = 1e-9 * abs(energy[pick, layers].sum())
+    pick = pick.copy()
+    improved = True
+    while improved:
+        improved = False
+        slack = deadline_ns - latency[pick, layers].sum()
+        gain = energy[pick, layers] - np.where(latency - latency[pick, layers] <= slack, energy, np.inf)
+        option, layer = np.unravel_index(int(np.argmax(gain)), gain.shape)
+        if gain[option, layer] > least:
+            pick[layer], improved = option, True
+            continue
+        for a, b in itertools.combinations(layers, 2):
+            slack = deadline_ns - latency[pick, layers].sum()
+            spent = (latency[:, a] - latency[pick[a], a])[:, None] + (latency[:, b] - latency[pick[b], b])[None, :]
+            saved = (energy[pick[a], a] - energy[:, a])[:, None] + (energy[pick[b], b] - energy[:, b])[None, :]
+            saved = np.where(spent <= slack, saved, -np.inf)
+            one, two = np.unravel_index(int(np.argmax(saved)), saved.shape)
+            if saved[one, two] > least:
+                pick[a], pick[b], improved = one, two, True
+    return pick
+
+
+def _best_rows(space, pricer, design, stats, mode, period_ns):  # type: ignore[no-untyped-def]
+    """(row [layer] of least energy at the nominal supply, whether any fits) for one mode held by all layers."""
+    layers = len(space.workload.layers)
+    one_hot = np.zeros((layers, len(space.machine.modes)), np.float32)
+    one_hot[:, mode] = 1.0
+    demand = np.asarray(space.working_set_bits(one_hot))
+    fits = (demand <= float(design.buffer_bits)) & (space.tilings.valid > 0)
+    nominal_v = float(space.machine.supply.nominal_v)
+    batch = [
+        _with(space, design, mode, np.full(layers, row), nominal_v, True) for row in range(space.tilings.rows)
+    ]
+    prices = pricer.many(batch, stats, period_ns)
+    cost = np.where(fits.T, prices.layer_energy_pj, np.inf)
+    return np.argmin(cost, axis=0), fits.any(axis=1)
+
+
+def _with(space, design, mode, rows, supply_v, exact):  # type: ignore[no-untyped-def]
+    layers = len(space.workload.layers)
+    modes = np.zeros((layers, len(space.machine.modes)), np.float32)
+    modes[np.arange(layers), mode] = 1.0
+    tiling = np.zeros((layers, space.tilings.rows), np.float32)
+    tiling[np.arange(layers), rows] = 1.0
+    dtype = np.asarray(design.supply_v).dtype
+    volts = np.broadcast_to(np.asarray(supply_v, dtype), (layers,))
+    out = dataclasses.replace(
+        design, mode=modes.astype(dtype), tiling=tiling.astype(dtype), supply_v=volts, freq_ghz=volts
+    )
+    clock = np.asarray(grid_clock_ghz(space, out, volts), dtype)
+    if exact:
+        clock = np.minimum(clock, np.asarray(space.machine.supply.nominal_ghz, dtype))
+    return dataclasses.replace(out, freq_ghz=clock)
+
+
+def _assemble(space, design, options, pick, nominal):  # type: ignore[no-untyped-def]
+    layers = np.arange(len(space.workload.layers))
+    mode = np.asarray([options[p][0] for p in pick])
+    rows = np.asarray([options[p][1][layer] for layer, p in zip(layers, pick, strict=True)])
+    volts = np.asarray([options[p][2] for p in pick])
+    return _with(space, design, mode, rows, volts, nominal)
+
+
+def _supply_grid(space: DesignSpace) -> np.ndarray:
+    s = space.machine.supply
+    count = int(np.floor((float(s.ceiling_v) - float(s.floor_v)) / float(s.step_v) + 1e-4)) + 1
+    return float(s.floor_v) + float(s.step_v) * np.arange(count)
+
+
+def _widest_mode(space: DesignSpace) -> int:
+    return int(np.argmax(space.slot_bits))
+
+
+def _standby_mw(space: DesignSpace) -> float:
+    from cooptim.hardware.dvafs import leakage_mw
+
+    s, b = space.machine.supply, space.machine.buffer
+    return float(leakage_mw(space.machine, s.retention_v, b.size_bits))

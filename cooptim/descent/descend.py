@@ -1,0 +1,130 @@
+"""One descent: uniform training, or budgets with learned thresholds, widths and hardware, down to a legal design."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.cost.report import CostReport
+from cooptim.design.design import Design
+from cooptim.design.knobs import Phase, free_phase, frozen_phase, knob_names
+from cooptim.descent.checkpoint import Checkpoints
+from cooptim.descent.finalize import Limits, finalize, improve, price, spend
+from cooptim.descent.loop import Progress, Stage, run_stage
+from cooptim.descent.references import uniform_phase
+from cooptim.descent.result import Priced
+from cooptim.descent.step import TrainState, init_state
+from cooptim.descent.task import Task, calibrated_knobs, decode, priced, settled
+
+_QUANTIZER = ("weight_log2_step", "input_log2_step")
+_HARDWARE = ("mode_logits", "tiling_logits", "supply", "buffer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """What one descent hands back."""
+
+    final: Priced
+    relaxed: CostReport
+    history: dict[str, np.ndarray]
+    snap_drop: float  # validation accuracy lost by the snap, before any repair or fine-tuning
+
+
+def train_uniform(
+    task: Task, params: Any, state: Any, bits: int, limits: Limits,
+    checkpoints: Checkpoints | None, progress: Progress | None,
+) -> Priced:  # fmt: skip
+    """The network trained at one width everywhere, as many steps as a joint run, on its own best hardware."""
+    phase = uniform_phase(task, bits, prune=False)
+    steps = task.plan.steps + task.plan.finetune_steps
+    stage = Stage(f"uniform-{bits}b", steps, task.plan.descent_weight_rate, _QUANTIZER, phase, anneal=False)
+    begin = _begin(task, params, state, bits)
+    end, phase, _ = run_stage(task, stage, begin, checkpoints, progress)
+    soft = decode(task, end.knobs, phase)
+    state = settled(task, end.params, end.state, soft)
+    design = finalize(task, soft, end.params, state, limits.latency_ns)
+    return priced(task, f"uniform {bits} b", end.params, state, design, limits.latency_ns)
+
+
+def descend(
+    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
+    checkpoints: Checkpoints | None, progress: Progress | None,
+) -> Descent:  # fmt: skip
+    """Descends under the limits from the float parent; widths are learned unless `bits` holds them.
+
+    Descent with travelling budgets, widths frozen for the last part, snap, repair, fine-tuning, repair.
+    """
+    plan, period = task.plan, limits.latency_ns
+    phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
+    begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
+    moving = tuple(n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range"))
+    stage = Stage(
+        name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=bits is None, period_ns=period,
+        **_budgets(task, begin, phase, limits),
+    )  # fmt: skip
+    end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
+    soft = decode(task, end.knobs, phase)
+    end = dataclasses.replace(end, state=settled(task, end.params, end.state, soft))
+    relaxed, _ = price(task, end.params, end.state, soft, period)
+    before = task.measure.accuracy(end.params, end.state, soft, task.data.x_val, task.data.y_val)[0]
+    design = finalize(task, soft, end.params, end.state, period)
+    after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
+    design = spend(task, end.params, end.state, design, limits)
+    end = dataclasses.replace(end, state=settled(task, end.params, end.state, design))
+    if bits is None:
+        design, _ = improve(task, end.params, end.state, design, limits)
+    final = _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
+    return Descent(final, relaxed, history, before - after)
+
+
+def _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
+    """Weights and steps under the legal design's widths and masks, then the last repair."""
+    plan = task.plan
+    phase = frozen_phase(design.weight_bits, design.input_bits)
+    knobs = task.space.encode(jax.tree.map(jnp.asarray, design))
+    begin = dataclasses.replace(
+        init_state(end.params, end.state, knobs, task.seed + 1), multipliers=end.multipliers, key=end.key
+    )
+    target = np.log([limits.energy_pj or 1.0, limits.latency_ns, limits.area_mm2 or 1.0])
+    stage = Stage(
+        f"{name}-finetune", plan.finetune_steps, 0.5 * plan.descent_weight_rate, _QUANTIZER, phase,
+        log_start=target, log_target=target, active=np.asarray([limits.energy_pj is not None, 0.0, 0.0], float),
+        travel=False, anneal=False, period_ns=limits.latency_ns,
+    )  # fmt: skip
+    tuned, phase, _ = run_stage(task, stage, begin, checkpoints, progress)
+    held = _held(task, tuned, phase, design)
+    state = settled(task, tuned.params, tuned.state, held)
+    legal = finalize(task, held, tuned.params, state, limits.latency_ns)
+    legal = spend(task, tuned.params, state, legal, limits)
+    if learn_widths:
+        legal, _ = improve(task, tuned.params, state, legal, limits)
+    params = task.network.harden(tuned.params, legal)
+    return priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
+
+
+def _held(task: Task, tuned: TrainState, phase: Phase, design: Design) -> Design:
+    """The fine-tuned quantizers on the hardware of `design`."""
+    fine = decode(task, tuned.knobs, phase)
+    return dataclasses.replace(
+        fine, mode=design.mode, tiling=design.tiling, supply_v=design.supply_v, freq_ghz=design.freq_ghz,
+        threshold=design.threshold, buffer_bits=design.buffer_bits,
+    )  # fmt: skip
+
+
+def _begin(task: Task, params: Any, state: Any, bits: float) -> TrainState:
+    copy = lambda tree: jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)  # noqa: E731
+    return init_state(copy(params), copy(state), calibrated_knobs(task, params, state, bits), task.seed)
+
+
+def _budgets(task: Task, begin: TrainState, phase: Phase, limits: Limits) -> dict[str, np.ndarray]:
+    """Where the travelling budgets start (today's cost) and end."""
+    design = decode(task, begin.knobs, phase)
+    report, _ = price(task, begin.params, begin.state, design, limits.latency_ns)
+    now = np.log([float(report.total_energy_pj), float(report.total_latency_ns), float(report.area_mm2)])
+    asked = (limits.energy_pj, limits.latency_ns, limits.area_mm2)
+    active = np.asarray([value is not None for value in asked], float)
+    target = np.asarray([now[i] if value is None else np.log(value) for i, value in enumerate(asked)])
+    target[0] += np.log1p(-task.plan.margin) if limits.energy_pj is not None else 0.0
+    return {"log_start": np.maximum(now, target), "log_target": target, "active": active}

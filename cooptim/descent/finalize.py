@@ -1,0 +1,137 @@
+"""From the end of a descent to a legal design within its budgets: snap, repair both ways, certify."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.cost.report import CostReport
+from cooptim.design.design import Design
+from cooptim.design.legal import IllegalDesign, snap, violations
+from cooptim.network.stats import Stats
+from cooptim.descent.assign import assign_hardware
+from cooptim.descent.moves import Move, hardware_moves, legal_moves, width_moves
+from cooptim.descent.task import Task
+
+LOSS_LEEWAY = 0.1  # a single move may cost this much validation loss [nat] and still count as free
+_SAVING = 0.02  # a move that saves less than this share of the energy is not worth a change
+_BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
+_BISECTIONS = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a legal design must keep; None is free."""
+
+    energy_pj: float | None
+    latency_ns: float
+    area_mm2: float | None
+    val_accuracy: float  # least acceptable
+
+
+def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: float) -> Design:
+    """The legal design at these widths and thresholds: best modes, tilings, supplies within the deadline.
+
+    Idempotent at fixed parameters and statistics images: finalizing its own result gives the same design.
+    """
+    space = task.space
+    stats = task.measure.stats(params, state, relaxed, *task.stats_images)
+    sized = dataclasses.replace(relaxed, buffer_bits=_built_size(task, relaxed))
+    legal = snap(space, assign_hardware(space, task.pricer, sized, stats, deadline_ns))
+    broken = violations(space, legal)
+    if broken:
+        raise IllegalDesign("; ".join(broken))
+    return legal
+
+
+def _built_size(task: Task, design: Design) -> jax.Array:
+    from cooptim.design.legal import snap_buffer
+
+    return snap_buffer(task.space, design).buffer_bits
+
+
+def price(task: Task, params: Any, state: Any, design: Design, period_ns: float) -> tuple[CostReport, Stats]:
+    """Report and measured zero rates of a design at these parameters."""
+    stats = task.measure.stats(params, state, design, *task.stats_images)
+    return task.pricer.report(design, stats, period_ns), stats
+
+
+def spend(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> Design:
+    """Pruning thresholds scaled together until the energy budget binds from below.
+
+    Lowers them while there is slack (the nearest pruned weights return first) and raises them while the budget is
+    broken. Without an energy budget the design comes back as it is.
+    """
+    if limits.energy_pj is None:
+        return design
+
+    def energy(scale: float) -> float:
+        scaled = dataclasses.replace(design, threshold=design.threshold * scale)
+        return float(price(task, params, state, scaled, limits.latency_ns)[0].total_energy_pj)
+
+    low, high = 0.0, 1.0
+    if energy(1.0) > limits.energy_pj:
+        low, high = 1.0, 2.0
+        while energy(high) > limits.energy_pj and high < 64.0:
+            low, high = high, high * 2.0
+    elif energy(0.0) <= limits.energy_pj:
+        return dataclasses.replace(design, threshold=design.threshold * 0.0)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        cost = energy(middle)
+        low, high = (middle, high) if cost > limits.energy_pj else (low, middle)
+        if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
+            break
+    return dataclasses.replace(design, threshold=design.threshold * high)
+
+
+def improve(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, int]:
+    """Takes single moves while one saves more than 2 % energy within all budgets at <= 0.1 validation loss.
+
+    After each move the energy it freed is spent on weights again. Returns the design and the number of moves taken.
+    """
+    taken = 0
+    for _ in range(4 * task.layers):
+        best = best_move(task, params, state, design, limits)[0]
+        if best is None:
+            break
+        moved = finalize(task, best.design, params, state, limits.latency_ns) if best.retrains else best.design
+        moved = spend(task, params, state, moved, limits)
+        if task.measure.accuracy(params, state, moved, task.data.x_val, task.data.y_val)[0] < limits.val_accuracy:
+            break
+        design, taken = moved, taken + 1
+    return design, taken
+
+
+def best_move(
+    task: Task, params: Any, state: Any, design: Design, limits: Limits
+) -> tuple[Move | None, float, int]:
+    """(the move that saves most, its share of the energy, moves priced) among those that keep every budget.
+
+    Exhaustive over one width +-1, one mode, one tiling and one supply step. A move that changes what the network
+    computes is re-measured: its validation loss may rise by 0.1 at most and its accuracy must keep the limit.
+    """
+    space, data = task.space, task.data
+    report, stats = price(task, params, state, design, limits.latency_ns)
+    now = float(report.total_energy_pj)
+    _, loss = task.measure.accuracy(params, state, design, data.x_val, data.y_val)
+    best: tuple[Move | None, float] = (None, 0.0)
+    still = legal_moves(space, hardware_moves(space, design))
+    if still:
+        prices = task.pricer.many([move.design for move in still], stats, limits.latency_ns)
+        ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
+        saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
+        best = (still[int(np.argmax(saving))], float(np.max(saving)))
+    changed = legal_moves(space, width_moves(space, design, -1) + width_moves(space, design, +1))
+    for move in changed:
+        moved, _ = price(task, params, state, move.design, limits.latency_ns)
+        saved = 1.0 - float(moved.total_energy_pj) / now
+        if saved <= max(best[1], 0.0) or float(moved.total_latency_ns) > limits.latency_ns * (1 + 1e-6):
+            continue
+        accuracy, moved_loss = task.measure.accuracy(params, state, move.design, data.x_val, data.y_val)
+        if moved_loss <= loss + LOSS_LEEWAY and accuracy >= limits.val_accuracy:
+            best = (move, saved)
+    count = len(still) + len(changed)
+    return (best[0] if best[1] > _SAVING else None), best[1], count

@@ -1,0 +1,147 @@
+"""The training loop of one stage: schedule in, state and history out, checkpoints on the way."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.data import batch_indices
+from cooptim.design.knobs import Knobs, Phase, float_phase, free_phase, knob_names
+from cooptim.descent.checkpoint import Checkpoints
+from cooptim.descent.constraint import Budgets, travelling
+from cooptim.descent.plan import Plan
+from cooptim.descent.step import Control, TrainState
+from cooptim.descent.task import Task
+
+HISTORY = ("step", "loss", "accuracy", "log_energy", "log_latency", "multiplier_energy", "weight_bits", "density")
+_EVERY = 10  # steps between two rows of the history
+
+Progress = Any  # an object with stage(name, total), step(metrics), done(); see cooptim.reporting.progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+      name: of its checkpoints. steps: length.
+      weight_rate: Adam's rate at the start (cosine to 5 %).
+      moving: names of the knob leaves that learn.
+      log_start, log_target: log cost at the start and the target, axis CONSTRAINTS; None without budgets.
+      active: which budgets count.
+      phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
+    """
+
+    name: str
+    steps: int
+    weight_rate: float
+    moving: tuple[str, ...]
+    phase: Phase
+    log_start: np.ndarray | None = None
+    log_target: np.ndarray | None = None
+    active: np.ndarray | None = None
+    freeze: bool = False
+    travel: bool = True
+    anneal: bool = True
+    period_ns: float = 0.0
+
+
+def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) -> Control:
+    """The schedule's values at one step."""
+    progress = step / max(stage.steps, 1)
+    cosine = 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * progress))
+    late = 1.0 if progress < plan.freeze_share else max(0.1, (1.0 - progress) / (1.0 - plan.freeze_share))
+    span = math.log(plan.end_temperature / plan.start_temperature)
+    warm = min(1.0, progress / plan.freeze_share) if stage.anneal else 1.0
+    log_cost, active = np.zeros(3), np.zeros(3)
+    if stage.log_target is not None and stage.log_start is not None and stage.active is not None:
+        way = progress / plan.budget_share if stage.travel else 1.0
+        log_cost = np.asarray(
+            [travelling(a, b, way) for a, b in zip(stage.log_start, stage.log_target, strict=True)]
+        )
+        active = stage.active
+    rates = {name: 0.0 for name in knob_names(knobs)}
+    rates |= {name: late * getattr(plan.knob_rates, name) for name in stage.moving if name in rates}
+    f = np.float32
+    return Control(
+        phase=phase,
+        temperature=f(plan.start_temperature * math.exp(span * warm)),
+        weight_rate=f(stage.weight_rate * cosine),
+        knob_rates=Knobs(**{name: f(rates[name]) for name in rates}),
+        budgets=Budgets(log_cost.astype(f), active.astype(f)),
+        dual_rate=f(plan.dual_rate),
+        penalty=f(plan.penalty),
+        period_ns=f(stage.period_ns),
+        weight_decay=f(plan.weight_decay),
+        label_smoothing=f(plan.label_smoothing),
+    )
+
+
+def run_stage(
+    task: Task, stage: Stage, state: TrainState, checkpoints: Checkpoints | None, progress: Progress | None
+) -> tuple[TrainState, Phase, dict[str, np.ndarray]]:
+    """Runs a stage to its end, or on from its last checkpoint; returns state, phase at the end and history."""
+    plan, data = task.plan, task.data
+    rows = stage.steps // _EVERY + 1
+    history = {name: np.full(rows, np.nan, np.float32) for name in HISTORY}
+    phase, first = stage.phase, 0
+    if checkpoints is not None and checkpoints.latest(stage.name) is not None:
+        first, saved = checkpoints.restore(stage.name, {"state": state, "phase": phase, "history": history})
+        state, phase, history = saved["state"], saved["phase"], dict(saved["history"])
+    if progress is not None:
+        progress.stage(stage.name, stage.steps)
+    saved_at, seen = time.monotonic(), None
+    for step in range(first, stage.steps):
+        if stage.freeze and step == math.ceil(plan.freeze_share * stage.steps):
+            design = task.space.decode(state.knobs, plan.end_temperature, free_phase(task.layers))
+            phase = dataclasses.replace(
+                phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
+            )
+        index = batch_indices(task.seed, step, len(data.x_train), min(plan.batch, len(data.x_train)))
+        control = control_at(plan, stage, state.knobs, step, phase)
+        state, seen = task.step(state, control, shifted(data.x_train[index], plan.shift_pixels, task.seed, step), data.y_train[index])
+        if step % _EVERY == 0:
+            _record(history, step, seen)
+            if progress is not None:
+                progress.step(step + 1, loss=float(seen.loss), energy_pj=math.exp(float(seen.log_cost[0])))
+            if not math.isfinite(history["loss"][step // _EVERY]):
+                raise FloatingPointError(
+                    f"stage {stage.name}: the loss is not a number after step {step}; "
+                    f"lower the learning rates of the plan (weights {stage.weight_rate:g})"
+                )
+        if checkpoints is not None and time.monotonic() - saved_at > plan.save_seconds:
+            checkpoints.save(stage.name, step + 1, {"state": state, "phase": phase, "history": history})
+            saved_at = time.monotonic()
+    if checkpoints is not None and first < stage.steps:
+        checkpoints.save(stage.name, stage.steps, {"state": state, "phase": phase, "history": history})
+    return state, phase, history
+
+
+def _record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
+    row = step // _EVERY
+    values = (
+        step, seen.loss, seen.accuracy, seen.log_cost[0], seen.log_cost[1], seen.multipliers[0],
+        np.mean(np.asarray(seen.weight_bits)), np.mean(np.asarray(seen.weight_density)),
+    )  # fmt: skip
+    for name, value in zip(HISTORY, values, strict=True):
+        history[name][row] = float(value)
+
+
+def shifted(x: np.ndarray, pixels: int, seed: int, step: int) -> np.ndarray:
+    """Images moved by up to `pixels` in each direction, zeros moving in; the same for the same seed and step."""
+    if pixels == 0:
+        return x
+    rng = np.random.default_rng([seed, step])
+    padded = np.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    rows, cols = rng.integers(0, 2 * pixels + 1, (2, len(x)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[1:3], axis=(1, 2))
+    return np.ascontiguousarray(np.moveaxis(windows[np.arange(len(x)), rows, cols], 1, -1))
+
+
+def float_stage(task: Task) -> Stage:
+    """The float parent: nothing quantized, no budget."""
+    return Stage("float", task.plan.float_steps, task.plan.weight_rate, (), float_phase(task.layers))

@@ -1,0 +1,81 @@
+"""Single moves away from a legal design, for repair and for the certificate of local optimality."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from cooptim.design.design import Design
+from cooptim.design.legal import grid_clock_ghz, violations
+from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.relax.bitwidth import range_of
+
+
+class Move(NamedTuple):
+    """One change of one choice; `retrains` says whether the network computes something else after it."""
+
+    name: str
+    design: Design
+    retrains: bool
+
+
+def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
+    """Every legal design with one operand's width changed by `delta` bits, its range kept."""
+    moves = []
+    top = float(space.machine.datapath.width_bits)
+    for operand in ("weight", "input"):
+        bits = np.asarray(getattr(design, f"{operand}_bits"))
+        range_ = np.asarray(getattr(design, f"{operand}_range"))
+        step = np.asarray(getattr(design, f"{operand}_step"))
+        signed = np.ones_like(bits) if operand == "weight" else space.signed
+        for layer, name in enumerate(space.workload.names):
+            width = bits[layer] + delta
+            if not MIN_BITS <= width <= top:
+                continue
+            levels = float(range_of(np.float32(1), width, signed[layer]))
+            changed = dataclasses.replace(
+                design,
+                **{
+                    f"{operand}_bits": _put(bits, layer, width),
+                    f"{operand}_step": _put(step, layer, range_[layer] / levels),
+                },
+            )
+            moves.append(Move(f"{name} {operand} {bits[layer]:g} -> {width:g} b", _reclock(space, changed), True))
+    return moves
+
+
+def hardware_moves(space: DesignSpace, design: Design) -> list[Move]:
+    """Every design with one mode, one tiling or one supply step changed; the network computes the same."""
+    moves = []
+    names = space.workload.names
+    modes, tiling = np.asarray(design.mode), np.asarray(design.tiling)
+    volts, step_v = np.asarray(design.supply_v), float(space.machine.supply.step_v)
+    for layer, name in enumerate(names):
+        for mode in range(modes.shape[1]):
+            if modes[layer, mode] != 1:
+                changed = dataclasses.replace(design, mode=_put(modes, layer, np.eye(modes.shape[1])[mode]))
+                moves.append(Move(f"{name} mode {space.machine.modes[mode].name}", changed, False))
+        for row in range(tiling.shape[1]):
+            if tiling[layer, row] != 1 and space.tilings.valid[layer, row] > 0:
+                changed = dataclasses.replace(design, tiling=_put(tiling, layer, np.eye(tiling.shape[1])[row]))
+                moves.append(Move(f"{name} tiling {row}", changed, False))
+        for sign in (-1.0, 1.0):
+            changed = dataclasses.replace(design, supply_v=_put(volts, layer, volts[layer] + sign * step_v))
+            moves.append(Move(f"{name} supply {sign * step_v:+.2f} V", _reclock(space, changed), False))
+    return moves
+
+
+def legal_moves(space: DesignSpace, moves: list[Move]) -> list[Move]:
+    """Those moves whose design can be built."""
+    return [move for move in moves if not violations(space, move.design)]
+
+
+def _put(values: np.ndarray, layer: int, value: np.ndarray | float) -> np.ndarray:
+    out = np.array(values)
+    out[layer] = value
+    return out
+
+
+def _reclock(space: DesignSpace, design: Design) -> Design:
+    clock = np.asarray(grid_clock_ghz(space, design, design.supply_v))
+    return dataclasses.replace(design, freq_ghz=clock.astype(np.asarray(design.freq_ghz).dtype))

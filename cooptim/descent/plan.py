@@ -1,0 +1,81 @@
+"""How long and how fast to train: the expert's options, with defaults that suit small networks."""
+
+import dataclasses
+import warnings
+
+
+@dataclasses.dataclass(frozen=True)
+class KnobRates:
+    """Learning rate of each knob leaf (Adam moves a knob by about this much a step); units of the knob."""
+
+    weight_log2_step: float = 1e-2
+    weight_log2_range: float = 1e-2
+    log2_threshold: float = 2e-2
+    input_log2_step: float = 1e-2
+    input_log2_range: float = 1e-2
+    mode_logits: float = 2e-2
+    tiling_logits: float = 5e-2
+    supply: float = 3e-2
+    buffer: float = 3e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Lengths [steps], rates and shares of one run.
+
+    Attributes:
+      float_steps: of the float parent. steps: of one descent (uniform, pruned or joint). finetune_steps: after the snap.
+      weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
+      budget_share: share of the descent in which the budget travels from the current cost to the target.
+      freeze_share: share of the descent after which widths stay.
+      start_bits: widths at which a descent starts. uniform_bits: candidates for the best uniform width, widest first.
+      penalty, dual_rate: of the augmented Lagrangian on log(cost/budget).
+      start_temperature, end_temperature: of the tiling softmax, annealed geometrically.
+      margin: the energy budget aimed at is the user's times (1 - margin), so that noise ends below it.
+      stats_images: training images on which zero rates of a legal design are measured. chunk: images a measured batch.
+      settle_steps: training-mode passes that bring batch statistics up to date before anything is measured.
+      attempts: energy targets tried for a design that must keep an accuracy. save_seconds: time between checkpoints.
+    """
+
+    float_steps: int = 1200
+    steps: int = 1200
+    finetune_steps: int = 300
+    batch: int = 64
+    weight_rate: float = 3e-3
+    descent_weight_rate: float = 1e-3
+    knob_rates: KnobRates = KnobRates()
+    budget_share: float = 0.6
+    freeze_share: float = 0.75
+    start_bits: float = 8.0
+    uniform_bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
+    penalty: float = 0.1
+    dual_rate: float = 1e-2
+    start_temperature: float = 1.0
+    end_temperature: float = 0.05
+    margin: float = 0.01
+    stats_images: int = 512
+    chunk: int = 256
+    attempts: int = 3
+    save_seconds: float = 20.0
+    settle_steps: int = 200
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    shift_pixels: int = 0
+
+    def __post_init__(self) -> None:
+        travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
+        if self.steps > 0 and travel < 6.0:
+            warnings.warn(
+                f"plan: a width can travel only {travel:.1f} bit before it freezes (steps * freeze_share * rate); "
+                "6 are needed to go from 8 bits to 2: take more steps or a higher rate",
+                stacklevel=2,
+            )
+
+
+def quick_plan() -> Plan:
+    """A plan of seconds, for tests and first looks; its accuracies mean nothing."""
+    rates = KnobRates(*([0.1] * len(dataclasses.fields(KnobRates))))
+    return Plan(
+        float_steps=40, steps=80, finetune_steps=20, knob_rates=rates, uniform_bits=(8, 4), attempts=1,
+        stats_images=128, chunk=128,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The designs that a joint design must beat: 16 bit, best uniform, best uniform with pruning."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from cooptim.design.design import Design
+from cooptim.design.knobs import free_phase, frozen_phase
+from cooptim.design.space import DesignSpace
+from cooptim.network.stats import dense_stats
+from cooptim.descent.assign import assign_hardware
+from cooptim.descent.result import Priced
+from cooptim.descent.task import Task, calibrated_knobs, decode, priced
+
+
+def wide_design(space: DesignSpace, weight_max: Any, input_max: Any) -> Design:
+    """Full datapath width everywhere, nothing pruned; hardware choices are those of the initial knobs."""
+    top = float(space.machine.datapath.width_bits)
+    layers = len(space.workload.layers)
+    knobs = space.init(weight_max, input_max, top, top)
+    full = jnp.full(layers, top)
+    design = space.decode(knobs, 1.0, dataclasses.replace(free_phase(layers), prune=jnp.zeros(())))
+    return dataclasses.replace(design, weight_bits=full, input_bits=full)
+
+
+def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
+    """(the 16-bit reference, its energy without a single zero guarded [pJ]).
+
+    Float-trained weights at full width, nominal clock and supply, best tiling, with all that needs no training: zero
+    guarding, link coding, residency. The period is its own latency.
+    """
+    knobs = calibrated_knobs(task, params, state, float(task.machine.datapath.width_bits))
+    design = decode(task, knobs, dataclasses.replace(free_phase(task.layers), prune=jnp.zeros(())))
+    full = jnp.full(task.layers, float(task.machine.datapath.width_bits))
+    design = dataclasses.replace(design, weight_bits=full, input_bits=full)
+    stats = task.measure.stats(params, state, design, *task.stats_images)
+    design = assign_hardware(task.space, task.pricer, design, stats, float("inf"), nominal=True)
+    latency_ns = float(task.pricer.report(design, stats, 0.0).total_latency_ns)
+    dense = task.pricer.report(design, dense_stats(task.layers), latency_ns)
+    return priced(task, "16 b", params, state, design, latency_ns), float(dense.total_energy_pj)
+
+
+def uniform_phase(task: Task, bits: float, *, prune: bool) -> Any:
+    """Switches that hold every width at `bits`."""
+    width = jnp.full(task.layers, float(bits))
+    return frozen_phase(width, width, prune=prune)

@@ -1,0 +1,82 @@
+"""What a run hands back: every priced legal design, the relaxed figure beside it, and how it got there."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cooptim.cost.report import CostReport
+from cooptim.design.design import Design
+from cooptim.hardware.machine import Machine
+from cooptim.network.stats import Stats
+from cooptim.workload import Workload
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What the user asks for; None leaves a quantity free.
+
+    Attributes:
+      energy_pj: energy per inference; alternatively `energy_ratio`, the 16-bit reference's energy over it.
+      latency_ns: deadline; default is the latency of the 16-bit reference (constant throughput).
+      area_mm2: silicon, matters when the machine frees a size.
+      accuracy_drop: loss of validation accuracy against the float network, as a fraction.
+    """
+
+    energy_pj: float | None = None
+    energy_ratio: float | None = None
+    latency_ns: float | None = None
+    area_mm2: float | None = None
+    accuracy_drop: float = 0.005
+
+
+@dataclasses.dataclass(frozen=True)
+class Priced:
+    """One network with its legal design and what it costs; all figures at batch 1, steady state."""
+
+    title: str
+    params: Any
+    state: Any
+    design: Design
+    stats: Stats
+    report: CostReport
+    val_accuracy: float
+    test_accuracy: float
+    val_loss: float = float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+      float_test_accuracy, float_val_accuracy: of the float parent, fractions.
+      designs: 'reference_16b', 'best_uniform', 'best_uniform_pruned', 'final' (some may be missing).
+      dense_16b_pj: the 16-bit reference without zero guarding.
+      relaxed: cost of the relaxed design at the end of the descent, before the snap.
+      bound_pj: no legal design of this workload on this machine within the deadline costs less.
+      budget: with all fields resolved to numbers. history: arrays 'step', 'loss', 'energy_pj', 'val_accuracy' of the joint descent.
+      local: 'best_saving' (fraction, largest within budgets at <= 0.1 validation loss), 'moves' (number priced), 'move' (its name).
+      relaxed_parts: what was relaxed in the forward pass, in words. snap_drop: accuracy lost by the snap, fraction.
+    """
+
+    workload: Workload
+    machine: Machine
+    budget: Budget
+    seed: int
+    float_test_accuracy: float
+    float_val_accuracy: float
+    designs: dict[str, Priced]
+    dense_16b_pj: float
+    relaxed: CostReport
+    bound_pj: float
+    history: dict[str, np.ndarray]
+    local: dict[str, Any]
+    relaxed_parts: tuple[str, ...]
+    snap_drop: float
+    versions: dict[str, str]
+
+    @property
+    def gap(self) -> float:
+        """Discretization gap: energy of the legal design over that of the relaxed one it came from."""
+        return float(self.designs["final"].report.total_energy_pj) / float(self.relaxed.total_energy_pj)

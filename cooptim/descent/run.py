@@ -1,0 +1,247 @@
+"""A whole run: float parent, references, joint descent, legal design, result."""
+
+import dataclasses
+import importlib.metadata
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.cost.bound import energy_bound_pj
+from cooptim.data import Dataset, check_head
+from cooptim.hardware.machine import Machine
+from cooptim.network.trace import Network
+from cooptim.descent.checkpoint import Checkpoints
+from cooptim.descent.descend import Descent, descend, train_uniform
+from cooptim.descent.finalize import Limits, best_move
+from cooptim.descent.loop import Progress, float_stage, run_stage
+from cooptim.descent.plan import Plan
+from cooptim.descent.references import reference_16b
+from cooptim.descent.result import Budget, Priced, Result
+from cooptim.descent.step import init_state
+from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, settled
+
+RELAXED_PARTS: tuple[str, ...] = (
+    "tilings: softmax-weighted mean of the table's rows",
+    "supplies: continuous between floor and ceiling",
+    "widths, modes, masks: straight-through (exact in the forward pass, so their gap is 1 by construction)",
+)
+_BOUND_SHARE = 0.85  # a default budget asks for at most this share of the bound
+
+
+class InfeasibleBudget(ValueError):
+    """A budget that no legal design can meet; the message says demand, bound, gap and levers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Budgets of one run in numbers."""
+
+    energy_pj: float | None
+    latency_ns: float
+    area_mm2: float | None
+    bound_pj: float
+
+
+def optimize(
+    network: Network,
+    machine: Machine,
+    data: Dataset,
+    budget: Budget | None = None,
+    *,
+    seed: int = 0,
+    plan: Plan | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Trains the float parent, the references and the joint design; returns all of them, legal and priced.
+
+    Args:
+      network: from `cooptim.trace`; its parameters are where the float parent starts.
+      budget: default is 1/25 of the 16-bit reference's energy (or 0.85 of the bound where that is less), its latency
+        as the deadline and 0.5 points of accuracy.
+      out: directory for checkpoints; None keeps none. resume: go on from the checkpoints found there.
+      progress: receives stage(name, total), step(done, **metrics), done().
+
+    Raises ValueError when data and network do not match, InfeasibleBudget when no legal design can meet the budget.
+    """
+    plan = Plan() if plan is None else plan
+    budget = Budget(energy_ratio=25.0) if budget is None else budget
+    outputs = jax.eval_shape(
+        lambda p, s, x: network.apply(p, s, x)[0], network.params, network.state, data.x_train[:1]
+    ).shape[-1]
+    check_head(data, outputs)
+    checkpoints = _checkpoints(out, resume)
+    task = build_task(network, machine, data, plan, seed, network.params, network.state)
+    params, state = _float_parent(task, checkpoints, progress)
+    if _signs(task, params, state) != task.space.input_signed:
+        task = build_task(network, machine, data, plan, seed, params, state)
+    reference, dense_pj = reference_16b(task, params, state)
+    setting = resolve(task, reference, budget)
+    plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
+    float_val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
+    limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
+    uniform, bits = best_uniform(task, params, state, limits, checkpoints, progress)
+    pruned = cheapest(task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj)
+    joint = cheapest(task, params, state, limits, "joint", None, checkpoints, progress, uniform, setting.bound_pj)
+    move, saving, count = best_move(
+        task, joint.final.params, joint.final.state, joint.final.design,
+        dataclasses.replace(limits, energy_pj=None),
+    )  # fmt: skip
+    designs = {
+        "reference_16b": reference, "best_uniform": uniform, "best_uniform_pruned": pruned.final, "final": joint.final
+    }  # fmt: skip
+    if progress is not None:
+        progress.done()
+    return Result(
+        workload=task.space.workload,
+        machine=machine,
+        budget=dataclasses.replace(
+            budget, energy_pj=setting.energy_pj, latency_ns=setting.latency_ns,
+            energy_ratio=float(reference.report.total_energy_pj) / setting.energy_pj if setting.energy_pj else None,
+        ),
+        seed=seed,
+        float_test_accuracy=_test(task, params, state, plain),
+        float_val_accuracy=float_val,
+        designs={name: _tested(task, one) for name, one in designs.items()},
+        dense_16b_pj=dense_pj,
+        relaxed=joint.relaxed,
+        bound_pj=setting.bound_pj,
+        history=joint.history,
+        local={"best_saving": saving, "moves": count, "move": "none" if move is None else move.name},
+        relaxed_parts=RELAXED_PARTS,
+        snap_drop=joint.snap_drop,
+        versions=versions(),
+    )  # fmt: skip
+
+
+def resolve(task: Task, reference: Priced, budget: Budget) -> Setting:
+    """The budgets in numbers; raises InfeasibleBudget when energy is asked below the bound."""
+    wide_pj = float(reference.report.total_energy_pj)
+    deadline = budget.latency_ns if budget.latency_ns is not None else float(reference.report.total_latency_ns)
+    bound = float(energy_bound_pj(task.space.workload, task.machine, deadline).bound_pj)
+    energy = budget.energy_pj
+    if energy is None and budget.energy_ratio is not None:
+        energy = max(wide_pj / budget.energy_ratio, bound / _BOUND_SHARE)
+    if energy is not None and energy < bound:
+        raise InfeasibleBudget(
+            f"energy budget {energy / 1e3:.4g} nJ is below the bound {bound / 1e3:.4g} nJ of {task.space.workload.name} "
+            f"on {task.machine.name} within {deadline / 1e3:.4g} us (gap {bound / energy:.3g} times); ask for more "
+            "energy, allow a longer deadline, or change the machine's DRAM, control energy or supply floor"
+        )
+    return Setting(energy, deadline, budget.area_mm2, bound)
+
+
+def best_uniform(
+    task: Task, params: Any, state: Any, limits: Limits, checkpoints: Checkpoints | None, progress: Progress | None
+) -> tuple[Priced, int]:
+    """(cheapest uniform width that keeps the validation accuracy, its bits); the widest when none keeps it.
+
+    Widths are tried from 4 bits: downwards while they keep it, upwards otherwise.
+    """
+    widths = sorted(task.plan.uniform_bits)
+    trained: dict[int, Priced] = {}
+
+    def keeps(bits: int) -> bool:
+        trained[bits] = train_uniform(task, params, state, bits, limits, checkpoints, progress)
+        return trained[bits].val_accuracy >= limits.val_accuracy
+
+    at = max((i for i, bits in enumerate(widths) if bits <= 4), default=0)
+    if keeps(widths[at]):
+        while at > 0 and keeps(widths[at - 1]):
+            at -= 1
+    else:
+        at += 1
+        while at < len(widths) - 1 and not keeps(widths[at]):
+            at += 1
+        at = min(at, len(widths) - 1)
+        if widths[at] not in trained:
+            keeps(widths[at])
+    return trained[widths[at]], widths[at]
+
+
+def cheapest(
+    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
+    checkpoints: Checkpoints | None, progress: Progress | None, uniform: Priced, bound_pj: float,
+) -> Descent:  # fmt: skip
+    """The descent that keeps the accuracy at the least energy, within `plan.attempts` tries.
+
+    With an energy budget it is aimed at first, and the target moves up towards the uniform design while the accuracy
+    is missed; without one the target is bisected between the bound and the uniform design.
+    """
+    top = float(uniform.report.total_energy_pj)
+    given = limits.energy_pj is not None
+    low = limits.energy_pj if limits.energy_pj is not None else bound_pj / _BOUND_SHARE
+    target, best, floor = low, None, low
+    for attempt in range(task.plan.attempts):
+        found = descend(
+            task, params, state, dataclasses.replace(limits, energy_pj=target), f"{name}{attempt}", bits,
+            checkpoints, progress,
+        )  # fmt: skip
+        keeps = found.final.val_accuracy >= limits.val_accuracy
+        better = best is None or (keeps, -_energy(found.final)) > (
+            best.final.val_accuracy >= limits.val_accuracy, -_energy(best.final)
+        )  # fmt: skip
+        best = found if better else best
+        if keeps and (given and attempt == 0 or target <= floor * 1.03):
+            break
+        if name == "joint" and given:
+            break  # the user's budget stands; what it costs in accuracy is reported
+        floor, top = (floor, target) if keeps else (target, top)
+        target = math.sqrt(floor * max(top, floor))
+    assert best is not None
+    return best
+
+
+def _energy(one: Priced) -> float:
+    return float(one.report.total_energy_pj)
+
+
+def _float_parent(task: Task, checkpoints: Checkpoints | None, progress: Progress | None) -> tuple[Any, Any]:
+    if task.plan.float_steps == 0:
+        return task.network.params, task.network.state
+    knobs = calibrated_knobs(task, task.network.params, task.network.state, task.plan.start_bits)
+    begin = init_state(_copy(task.network.params), _copy(task.network.state), knobs, task.seed)
+    end, _, _ = run_stage(task, float_stage(task), begin, checkpoints, progress)
+    return end.params, settled(task, end.params, end.state, float_design(task, end.knobs))
+
+
+def _copy(tree: Any) -> Any:
+    """Fresh buffers, because a step donates its input and the caller's model must live on."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+
+
+def _signs(task: Task, params: Any, state: Any) -> tuple[bool, ...]:
+    from cooptim.descent.task import observe
+
+    seen = observe(task.network, params, state, task.data, task.plan.chunk)
+    return tuple(bool(low < 0) for low in np.asarray(seen.input_min))
+
+
+def _test(task: Task, params: Any, state: Any, design: Any) -> float:
+    return task.measure.accuracy(params, state, design, task.data.x_test, task.data.y_test)[0]
+
+
+def _tested(task: Task, one: Priced) -> Priced:
+    return dataclasses.replace(one, test_accuracy=_test(task, one.params, one.state, one.design))
+
+
+def _checkpoints(out: str | Path | None, resume: bool) -> Checkpoints | None:
+    if out is None:
+        return None
+    checkpoints = Checkpoints(Path(out) / "checkpoints")
+    if not resume:
+        checkpoints.clear()
+    return checkpoints
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    names = ("cooptim", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+

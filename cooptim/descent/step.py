@@ -1,0 +1,170 @@
+"""One jitted step of gradient descent over weights and knobs; the same program serves every phase."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from cooptim.cost.evaluate import evaluate
+from cooptim.design.knobs import Knobs, Phase
+from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.network.trace import Network
+from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
+from cooptim.relax.bitwidth import range_of
+
+_WEIGHTS = optax.scale_by_adam()
+_KNOBS = optax.scale_by_adam(b1=0.9, b2=0.99)
+_SUPPLY_LIMIT = 6.0  # sigmoid(6) is within 0.25 % of the supply range of its end
+_LOGIT_LIMIT = 12.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes."""
+
+    params: Any
+    state: Any  # non-trained state of the network (batch statistics)
+    knobs: Knobs
+    weight_moments: optax.OptState
+    knob_moments: optax.OptState
+    multipliers: Float[Array, "constraint"]
+    key: Any  # PRNG key data (uint32) for dropout
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """All that the schedule sets from step to step; traced, so that no phase compiles anew."""
+
+    phase: Phase
+    temperature: Float[Array, ""]
+    weight_rate: Float[Array, ""]
+    knob_rates: Knobs  # a scalar a leaf, 0 holds it
+    budgets: Budgets
+    dual_rate: Float[Array, ""]
+    penalty: Float[Array, ""]
+    period_ns: Float[Array, ""]
+    weight_decay: Float[Array, ""]  # decoupled, times the weight rate
+    label_smoothing: Float[Array, ""]  # share of the label spread over all classes
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What one step saw."""
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+    log_cost: Float[Array, "constraint"]
+    multipliers: Float[Array, "constraint"]
+    weight_bits: Float[Array, "layer"]
+    input_bits: Float[Array, "layer"]
+    weight_density: Float[Array, "layer"]
+
+
+def init_state(params: Any, state: Any, knobs: Knobs, seed: int) -> TrainState:
+    """A fresh state: zero moments and multipliers."""
+    return TrainState(
+        params=params,
+        state=state,
+        knobs=knobs,
+        weight_moments=_WEIGHTS.init(params),
+        knob_moments=_KNOBS.init(knobs),
+        multipliers=jnp.zeros(3),
+        key=jax.random.key_data(jax.random.key(seed)),
+    )
+
+
+def project(space: DesignSpace, knobs: Knobs) -> Knobs:
+    """Knobs moved back to where decode's straight-through bounds do not act, so that none runs away."""
+    top = float(space.machine.datapath.width_bits)
+    signed = jnp.asarray(space.signed, knobs.input_log2_step.dtype)
+
+    def steps(log2_step, log2_range, sign):  # type: ignore[no-untyped-def]
+        finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(top), sign))
+        coarsest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(MIN_BITS), sign))
+        return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
+
+    weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0)
+    return dataclasses.replace(
+        knobs,
+        weight_log2_step=weight_log2_step,
+        input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed),
+        # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
+        log2_threshold=jnp.clip(knobs.log2_threshold, weight_log2_step - 1.0, knobs.weight_log2_range),
+        mode_logits=jnp.clip(knobs.mode_logits, -_LOGIT_LIMIT, _LOGIT_LIMIT),
+        tiling_logits=jnp.clip(knobs.tiling_logits, -10 * _LOGIT_LIMIT, 10 * _LOGIT_LIMIT),
+        supply=jnp.clip(knobs.supply, -_SUPPLY_LIMIT, _SUPPLY_LIMIT),
+        buffer=None if knobs.buffer is None else jnp.clip(knobs.buffer, -_SUPPLY_LIMIT, _SUPPLY_LIMIT),
+    )
+
+
+def smoothed_cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], smoothing: Float[ArrayLike, ""]
+) -> Float[Array, "batch"]:
+    """Cross-entropy [nat] against labels of which `smoothing` is spread evenly over all classes."""
+    log_p = jax.nn.log_softmax(logits)
+    hit = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+    return -((1.0 - smoothing) * hit + smoothing * jnp.mean(log_p, axis=-1))
+
+
+def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float[Array, ""], Any]]:
+    """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`."""
+
+    def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
+        design = space.decode(knobs, control.temperature, control.phase)
+        logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key)
+        task = jnp.mean(smoothed_cross_entropy(logits, labels, control.label_smoothing))
+        report = evaluate(
+            space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings
+        )
+        costs = jnp.stack([report.total_energy_pj, report.total_latency_ns, report.area_mm2])
+        log_cost = jnp.log(costs).astype(task.dtype)
+        c = excess(log_cost, control.budgets)
+        total = task + penalty(c, old.multipliers, control.penalty)
+        hits = jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(task.dtype))
+        return total, (state, c, (task, hits, log_cost, design, stats))
+
+    return loss
+
+
+def make_step(
+    network: Network, space: DesignSpace
+) -> Callable[
+    [TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]
+]:
+    """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated."""
+    loss = make_loss(network, space)
+
+    def step(old, control, x, labels):  # type: ignore[no-untyped-def]
+        key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))
+        (_, aux), (g_weights, g_knobs) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+            old.params, old.knobs, old, control, x, labels, key
+        )
+        state, c, (task, hits, log_cost, design, stats) = aux
+        w_update, weight_moments = _WEIGHTS.update(g_weights, old.weight_moments)
+        k_update, knob_moments = _KNOBS.update(g_knobs, old.knob_moments)
+        params = jax.tree.map(lambda p, u: p - control.weight_rate * (u + control.weight_decay * p), old.params, w_update)
+        knobs = jax.tree.map(lambda p, rate, u: p - rate * u, old.knobs, control.knob_rates, k_update)
+        multipliers = raise_multipliers(old.multipliers, c, control.dual_rate) * control.budgets.active
+        new = TrainState(
+            params=params,
+            state=state,
+            knobs=project(space, knobs),
+            weight_moments=weight_moments,
+            knob_moments=knob_moments,
+            multipliers=multipliers,
+            key=jax.random.key_data(next_key),
+        )
+        seen = Metrics(
+            task, hits, log_cost, multipliers, design.weight_bits, design.input_bits, stats.weight_density
+        )
+        return new, seen
+
+    return jax.jit(step, donate_argnums=0)

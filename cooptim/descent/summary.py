@@ -1,0 +1,134 @@
+"""What a run comes to, as plain numbers and words: what result.json holds and the tables print."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cooptim.cost.bound import bound_factors, energy_bound_pj
+from cooptim.cost.report import COMPONENTS
+from cooptim.design.design import Design
+from cooptim.mapping.tilings import STATIONARITIES, Tilings
+from cooptim.descent.result import Priced, Result
+
+SCHEMA = "cooptim-result/1"
+DESIGNS: tuple[str, ...] = ("reference_16b", "best_uniform", "best_uniform_pruned", "final")
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The run as nested dictionaries of finite numbers, words and None; energies [pJ], latencies [ns], fractions.
+
+    A design that was not made, and a number that is not finite, is None; no key is ever missing.
+    """
+    found = {key: result.designs.get(key) for key in DESIGNS}
+    energy = {key: _energy_pj(priced) for key, priced in found.items()}
+    relaxed, bound = _number(result.relaxed.total_energy_pj), _number(result.bound_pj)
+    ends = {"reference_16b_dense": _number(result.dense_16b_pj), "relaxed": relaxed, "bound": bound}
+    final = found["final"]
+    gap = energy["final"] / relaxed if energy["final"] and relaxed else None
+    return {
+        "schema": SCHEMA,
+        "workload": {
+            "name": result.workload.name,
+            "layers": len(result.workload.layers),
+            "macs": result.workload.macs,
+            "weights": result.workload.weights,
+        },
+        "machine": result.machine.name,
+        "accuracy": {"float": _number(result.float_test_accuracy), **_each(found, lambda p: p.test_accuracy)},
+        "accuracy_val": {"float": _number(result.float_val_accuracy), **_each(found, lambda p: p.val_accuracy)},
+        "energy_pj": energy | ends,
+        "latency_ns": _each(found, lambda p: p.report.total_latency_ns),
+        "area_mm2": None if final is None else _number(final.report.area_mm2),
+        "gap": gap,
+        "fraction_of_bound": {k: bound / value if bound and value else None for k, value in energy.items()},
+        "bound_factors": _bound_factors(result, found["reference_16b"]),
+        "local": {key: value if isinstance(value, str) else _number(value) for key, value in result.local.items()},
+        "relaxed_parts": list(result.relaxed_parts),
+        "snap_drop": _number(result.snap_drop),
+        "budget": {
+            "energy_pj": _number(result.budget.energy_pj),
+            "energy_ratio": _number(result.budget.energy_ratio),
+            "latency_ns": _number(result.budget.latency_ns),
+            "area_mm2": _number(result.budget.area_mm2),
+            "accuracy_drop": _number(result.budget.accuracy_drop),
+        },
+        "seed": result.seed,
+        "versions": dict(result.versions),
+    }
+
+
+def layer_rows(result: Result, tilings: Tilings, key: str = "final") -> list[dict[str, Any]]:
+    """One row a layer of a design: choices, what was measured, cycles and energy [pJ] by component."""
+    priced = result.designs[key]
+    chosen = choices(priced.design, result, tilings)
+    r, stats = priced.report, priced.stats
+    rows = []
+    for i, layer in enumerate(result.workload.layers):
+        rows.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "macs": layer.macs,
+                **chosen[i],
+                "weight_density": float(stats.weight_density[i]),
+                "input_density": float(stats.input_density[i]),
+                "cycles": float(r.cycles[i]),
+                "latency_ns": float(r.latency_ns[i]),
+                "utilization": float(r.utilization[i]),
+                "resident_share": float(r.resident_share[i]),
+                "kept_share": float(r.kept_share[i]),
+                "energy_pj": float(r.layer_energy_pj[i]),
+                **{f"{name}_pj": float(r.energy_pj[name][i]) for name in COMPONENTS},
+            }
+        )
+    return rows
+
+
+def choices(design: Design, result: Result, tilings: Tilings) -> list[dict[str, Any]]:
+    """Per layer, what a designer would write down: widths, mode, tile sizes, supply and clock."""
+    modes, rows = np.argmax(np.asarray(design.mode), axis=-1), np.argmax(np.asarray(design.tiling), axis=-1)
+    listed = []
+    for i in range(len(result.workload.layers)):
+        *tile, stationary = (int(n) for n in tilings.factors[i, rows[i]])
+        listed.append(
+            {
+                "weight_bits": int(design.weight_bits[i]),
+                "input_bits": int(design.input_bits[i]),
+                "mode": result.machine.modes[int(modes[i])].name,
+                **{f"tile_{name}": size for name, size in zip(("K", "C", "OY", "OX"), tile, strict=True)},
+                "stationary": STATIONARITIES[stationary],
+                "supply_v": float(design.supply_v[i]),
+                "freq_ghz": float(design.freq_ghz[i]),
+            }
+        )
+    return listed
+
+
+def _bound_factors(result: Result, reference: Priced | None) -> dict[str, float | None] | None:
+    """The bound's gain over the 16-bit reference as mode gain x gating ceiling x DRAM share."""
+    deadline = result.budget.latency_ns
+    if reference is None or deadline is None:
+        return None
+    try:
+        factors = bound_factors(energy_bound_pj(result.workload, result.machine, deadline), reference.report)
+    except ValueError:  # a deadline that nothing meets has no bound
+        return None
+    names = ("mode_gain", "gating_ceiling", "dram_gain", "total")
+    return {name: _number(getattr(factors, name)) for name in names}
+
+
+def _each(found: Mapping[str, Priced | None], of: Any) -> dict[str, float | None]:
+    return {key: None if priced is None else _number(of(priced)) for key, priced in found.items()}
+
+
+def _energy_pj(priced: Priced | None) -> float | None:
+    return None if priced is None else _number(priced.report.total_energy_pj)
+
+
+def _number(value: Any) -> float | None:
+    """A finite float, or None where there is none."""
+    if value is None or not math.isfinite(float(value)):
+        return None
+    return float(value)

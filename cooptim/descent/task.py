@@ -1,0 +1,108 @@
+"""Everything a run needs that does not change while it runs, built once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.data import Dataset, batch_indices
+from cooptim.design.design import Design
+from cooptim.design.knobs import Knobs, Phase, float_phase
+from cooptim.design.space import DesignSpace
+from cooptim.hardware.machine import Machine
+from cooptim.mapping.frontier import tilings
+from cooptim.network.trace import Network
+from cooptim.descent.measure import Measure
+from cooptim.descent.plan import Plan
+from cooptim.descent.price import Pricer
+from cooptim.descent.result import Priced
+from cooptim.descent.step import make_step
+
+# Range over standard deviation that loses least to rounding and clipping together, by width [bit]: for signed normal
+# data with 2^b - 1 levels, and for its positive half with 2^b levels.
+# Source: mean squared error minimised numerically over 400,000 normal samples.
+_CLIP_SIGNED = {2: 1.2, 3: 1.95, 4: 2.5, 5: 2.9, 6: 3.25, 7: 3.6, 8: 3.9}
+_CLIP_UNSIGNED = {2: 1.95, 3: 2.5, 4: 2.9, 5: 3.25, 6: 3.6, 7: 3.9, 8: 4.15}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """Network, machine, data and compiled programs of one run."""
+
+    network: Network
+    machine: Machine
+    data: Dataset
+    plan: Plan
+    seed: int
+    space: DesignSpace
+    measure: Measure
+    pricer: Pricer
+    step: Any
+
+    @property
+    def stats_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training images on which zero rates are measured, the same for every design."""
+        n = min(self.plan.stats_images, len(self.data.x_train))
+        return self.data.x_train[:n], self.data.y_train[:n]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.space.workload.layers)
+
+
+def build_task(network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, params: Any, state: Any) -> Task:
+    """A Task whose signs of inputs are those seen with these parameters."""
+    seen = observe(network, params, state, data, plan.chunk)
+    signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
+    space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed)
+    return Task(
+        network, machine, data, plan, seed, space, Measure(network, plan.chunk), Pricer(space), make_step(network, space)
+    )
+
+
+def observe(network: Network, params: Any, state: Any, data: Dataset, chunk: int) -> Any:
+    """Extrema and root mean squares of every operand on the first training images."""
+    return jax.jit(network.observe)(params, state, jnp.asarray(data.x_train[:chunk]))
+
+
+def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
+    """Knobs at one width everywhere; ranges clip what a normal distribution seldom reaches."""
+    seen = observe(task.network, params, state, task.data, task.plan.chunk)
+    weight_max = jnp.minimum(seen.weight_max, _CLIP_SIGNED.get(int(bits), 1e9) * seen.weight_rms)
+    # A rectified normal keeps half of its mean square, so its standard deviation is sqrt(2) times what was seen.
+    clip = jnp.where(
+        jnp.asarray(task.space.signed) > 0,
+        _CLIP_SIGNED.get(int(bits), 1e9),
+        np.sqrt(2.0) * _CLIP_UNSIGNED.get(int(bits), 1e9),
+    )
+    input_max = jnp.maximum(jnp.abs(seen.input_min), jnp.abs(seen.input_max))
+    input_max = jnp.minimum(input_max, clip * seen.input_rms)
+    return task.space.init(weight_max, input_max, bits, bits)
+
+
+def settled(task: Task, params: Any, state: Any, design: Design) -> Any:
+    """State with up-to-date batch statistics under this design."""
+    x, size = task.data.x_train, min(task.plan.batch, len(task.data.x_train))
+    order = (batch_indices(task.seed + 7, step, len(x), size) for step in range(task.plan.settle_steps))
+    return task.measure.settled(params, state, design, (x[index] for index in order))
+
+
+def decode(task: Task, knobs: Knobs, phase: Phase) -> Design:
+    """The design at the end of the anneal."""
+    return task.space.decode(knobs, task.plan.end_temperature, phase)
+
+
+def float_design(task: Task, knobs: Knobs) -> Design:
+    """A design that leaves the network in float."""
+    return decode(task, knobs, float_phase(task.layers))
+
+
+def priced(task: Task, title: str, params: Any, state: Any, design: Design, period_ns: float) -> Priced:
+    """One legal design with its figures; the test accuracy is filled in at the end of the run."""
+    stats = task.measure.stats(params, state, design, *task.stats_images)
+    val_accuracy, val_loss = task.measure.accuracy(params, state, design, task.data.x_val, task.data.y_val)
+    report = task.pricer.report(design, stats, period_ns)
+    return Priced(title, params, state, design, stats, report, val_accuracy, float("nan"), val_loss)

@@ -1,0 +1,159 @@
+"""From a relaxed Design to a legal one: each snap moves one kind of choice onto what can be built."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from cooptim.design.design import Design
+from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.hardware.dvafs import critical_path, max_clock_ghz
+from cooptim.relax.bitwidth import bits_of, range_of
+from cooptim.relax.choice import hard_choice
+
+_GRID_SLACK = 1e-4  # of one grid step: a value this close to a grid point stands on it
+
+
+class IllegalDesign(ValueError):
+    """A design that cannot be built; the message names layer, demand and bound."""
+
+
+def snap_widths(space: DesignSpace, design: Design) -> Design:
+    """Widths rounded to whole bits within the datapath; a range that its width cannot hold is cut to what it can."""
+    top = float(space.machine.datapath.width_bits)
+    signed = jnp.asarray(space.signed, design.weight_step.dtype)
+
+    def held(bits, step, range_, sign):  # type: ignore[no-untyped-def]
+        bits = jnp.clip(jnp.round(bits), MIN_BITS, top)
+        return bits, jnp.where(bits_of(step, range_, sign) > bits + 1e-3, range_of(step, bits, sign), range_)
+
+    w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0)
+    i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed)
+    return dataclasses.replace(
+        design, weight_bits=w_bits, weight_range=w_range, input_bits=i_bits, input_range=i_range
+    )
+
+
+def snap_mode(space: DesignSpace, design: Design) -> Design:
+    """The most wanted mode that holds both widths, one-hot."""
+    slots = jnp.asarray(space.slot_bits, design.mode.dtype)
+    widest = jnp.maximum(design.weight_bits, design.input_bits)
+    legal = slots >= widest[:, None] - 1e-3
+    # Where no share sits on a legal mode, the narrowest legal one is meant.
+    scores = jnp.where(legal, design.mode + 1e-3 / slots, -1.0)
+    return dataclasses.replace(design, mode=hard_choice(scores))
+
+
+def snap_buffer(space: DesignSpace, design: Design) -> Design:
+    """Buffer size rounded up to what can be built, or the machine's own where it is not free."""
+    b = space.machine.buffer
+    if not b.free:
+        return dataclasses.replace(design, buffer_bits=jnp.asarray(b.size_bits, design.buffer_bits.dtype))
+    steps = jnp.ceil(design.buffer_bits / b.step_bits - _GRID_SLACK)
+    lowest, highest = jnp.ceil(b.min_bits / b.step_bits), jnp.floor(b.max_bits / b.step_bits)
+    return dataclasses.replace(design, buffer_bits=jnp.clip(steps, lowest, highest) * b.step_bits)
+
+
+def snap_tiling(space: DesignSpace, design: Design) -> Design:
+    """The most wanted tiling whose working set fits the buffer, one-hot.
+
+    Raises IllegalDesign, naming the layer, when no tiling fits.
+    """
+    demand = space.working_set_bits(design.mode)
+    fits = (demand <= design.buffer_bits) & (jnp.asarray(space.tilings.valid) > 0)
+    if not isinstance(demand, jax.core.Tracer):
+        _require_fit(space, np.asarray(fits), np.asarray(demand), float(design.buffer_bits))
+    return dataclasses.replace(design, tiling=hard_choice(jnp.where(fits, design.tiling, -1.0)))
+
+
+def snap_supply(space: DesignSpace, design: Design) -> Design:
+    """Supplies rounded up to the grid and the fastest legal clock there: the highest grid clock the law allows."""
+    s = space.machine.supply
+    steps = jnp.ceil((design.supply_v - s.floor_v) / s.step_v - _GRID_SLACK)
+    top = jnp.floor((s.ceiling_v - s.floor_v) / s.step_v + _GRID_SLACK)
+    supply_v = s.floor_v + jnp.clip(steps, 0.0, top) * s.step_v
+    return dataclasses.replace(design, supply_v=supply_v, freq_ghz=grid_clock_ghz(space, design, supply_v))
+
+
+def grid_clock_ghz(
+    space: DesignSpace, design: Design, supply_v: Float[ArrayLike, "layer"]
+) -> Float[Array, "layer"]:
+    """Fastest clock on the machine's grid at these supplies and the design's widths, per layer [GHz]."""
+    s = space.machine.supply
+    widest = jnp.maximum(design.weight_bits, design.input_bits)
+    clock = max_clock_ghz(s, supply_v, critical_path(s, space.machine.datapath.width_bits, widest))
+    return jnp.maximum(jnp.floor(clock / s.step_ghz + _GRID_SLACK), 1.0) * s.step_ghz
+
+
+SNAPS: tuple[Callable[[DesignSpace, Design], Design], ...] = (
+    snap_widths, snap_mode, snap_buffer, snap_tiling, snap_supply
+)  # fmt: skip
+
+
+def snap(space: DesignSpace, design: Design) -> Design:
+    """The legal design nearest to a relaxed one; a legal design comes back as it is (idempotent)."""
+    for one in SNAPS:
+        design = one(space, design)
+    return design
+
+
+def violations(space: DesignSpace, design: Design) -> list[str]:
+    """What keeps a design from being built, one line each with layer, demand and bound; empty when legal."""
+    found: list[str] = []
+    d = jax.tree.map(np.asarray, design)
+    s, names = space.machine.supply, space.workload.names
+    top = space.machine.datapath.width_bits
+    for operand, bits, step, range_, signed in (
+        ("weight", d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
+        ("input", d.input_bits, d.input_step, d.input_range, space.signed),
+    ):
+        for i, name in enumerate(names):
+            if bits[i] != np.round(bits[i]) or not MIN_BITS <= bits[i] <= top:
+                found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top}")
+            elif float(bits_of(step[i], range_[i], signed[i])) > bits[i] + 2e-3:
+                found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
+    demand = np.asarray(space.working_set_bits(design.mode))
+    for i, name in enumerate(names):
+        if not _one_hot(d.mode[i]):
+            found.append(f"{name}: modes {d.mode[i]} are not one choice")
+        elif space.slot_bits[int(np.argmax(d.mode[i]))] < max(d.weight_bits[i], d.input_bits[i]):
+            mode = space.machine.modes[int(np.argmax(d.mode[i]))].name
+            found.append(f"{name}: mode {mode} cannot hold {max(d.weight_bits[i], d.input_bits[i]):g} b")
+        row = int(np.argmax(d.tiling[i]))
+        if not _one_hot(d.tiling[i]) or space.tilings.valid[i, row] == 0:
+            found.append(f"{name}: the tiling is not one row of the table")
+        elif demand[i, row] > d.buffer_bits:
+            found.append(f"{name}: tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}")
+    found += _supply_violations(space, design, s, names)
+    return found
+
+
+def _supply_violations(space, design, s, names):  # type: ignore[no-untyped-def]
+    found = []
+    steps = np.asarray((design.supply_v - s.floor_v) / s.step_v)
+    limit = np.asarray(grid_clock_ghz(space, design, design.supply_v))
+    for i, name in enumerate(names):
+        v, f = float(design.supply_v[i]), float(design.freq_ghz[i])
+        if abs(steps[i] - round(float(steps[i]))) > 1e-2 or not float(s.floor_v) - 1e-5 <= v <= float(s.ceiling_v) + 1e-5:
+            found.append(f"{name}: supply {v:.4f} V is not on the grid {float(s.floor_v):g}..{float(s.ceiling_v):g} V")
+        if f > limit[i] * (1 + 1e-5):
+            found.append(f"{name}: clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V")
+    return found
+
+
+def _one_hot(shares: np.ndarray) -> bool:
+    return bool(np.sum(shares == 1) == 1 and np.sum(shares == 0) == shares.size - 1)
+
+
+def _require_fit(space: DesignSpace, fits: np.ndarray, demand: np.ndarray, buffer_bits: float) -> None:
+    for i, name in enumerate(space.workload.names):
+        if not fits[i].any():
+            least = np.min(np.where(space.tilings.valid[i] > 0, demand[i], np.inf))
+            raise IllegalDesign(
+                f"{name}: its smallest tiling needs {least:.0f} bit of buffer and {buffer_bits:.0f} are there; "
+                "use a narrower mode or a larger buffer"
+            )

@@ -1,0 +1,209 @@
+"""The design space of one workload on one machine: initial knobs, and knobs to a physical Design."""
+
+import dataclasses
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from cooptim.design.design import Design
+from cooptim.design.knobs import Knobs, Phase, free_phase
+from cooptim.hardware.dvafs import critical_path, max_clock_ghz
+from cooptim.hardware.machine import Machine
+from cooptim.mapping.tilings import Tilings
+from cooptim.relax.bitwidth import OFF_BITS, integer_bits, range_of
+from cooptim.relax.choice import soft_choice, straight_through_choice
+from cooptim.relax.rounding import clip_ste
+from cooptim.workload import Workload
+
+MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
+_MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
+_CERTAIN = 6.0  # logit of a choice that is made
+_FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
+
+
+@dataclasses.dataclass(frozen=True)
+class DesignSpace:
+    """What can be chosen for a workload on a machine.
+
+    Attributes:
+      input_signed: per layer, whether its input takes negative values (by what the data does).
+    """
+
+    workload: Workload
+    machine: Machine
+    tilings: Tilings
+    input_signed: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        layers = len(self.workload.layers)
+        if len(self.input_signed) != layers:
+            raise ValueError(
+                f"design space of {self.workload.name}: {len(self.input_signed)} signs for {layers} layers; "
+                "give one a layer, in the order of the workload"
+            )
+
+    @property
+    def signed(self) -> Float[np.ndarray, "layer"]:
+        """1 where the input is signed, else 0."""
+        return np.asarray(self.input_signed, dtype=np.float32)
+
+    @property
+    def slot_bits(self) -> Float[np.ndarray, "mode"]:
+        """Width of a subword of each mode [bit]."""
+        return np.asarray([mode.slot_bits for mode in self.machine.modes], dtype=np.float32)
+
+    def init(
+        self,
+        weight_max: Float[ArrayLike, "layer"],
+        input_max: Float[ArrayLike, "layer"],
+        weight_bits: Float[ArrayLike, "..."] = 8.0,
+        input_bits: Float[ArrayLike, "..."] = 8.0,
+    ) -> Knobs:
+        """Knobs at the given widths, ranges at the given magnitudes, nominal supply, untiled where that fits.
+
+        Args:
+          weight_max, input_max: largest magnitudes (or the ranges wanted), > 0.
+
+        The pruning threshold starts at half a step, where it prunes just what rounds to zero anyway.
+        """
+        layers = len(self.workload.layers)
+        chex.assert_shape([weight_max, input_max], (layers,))
+        dtype = jnp.asarray(weight_max).dtype
+        tiny = jnp.finfo(dtype).tiny ** 0.5
+        weight_range, input_range = jnp.maximum(weight_max, tiny), jnp.maximum(input_max, tiny)
+        # Half a step below the exact width, so that the first moves of step and range do not flip it.
+        levels_w = range_of(jnp.ones(layers, dtype), jnp.asarray(weight_bits, dtype) - 0.01, 1.0)
+        levels_i = range_of(jnp.ones(layers, dtype), jnp.asarray(input_bits, dtype) - 0.01, self.signed.astype(dtype))
+        supply = self.machine.supply
+        share = (supply.nominal_v - supply.floor_v) / (supply.ceiling_v - supply.floor_v)
+        share = jnp.clip(share, 0.02, 0.98)
+        buffer = self.machine.buffer
+        size = jnp.clip((buffer.size_bits - buffer.min_bits) / (buffer.max_bits - buffer.min_bits), 0.02, 0.98)
+        return Knobs(
+            weight_log2_step=jnp.log2(weight_range / levels_w),
+            weight_log2_range=jnp.log2(weight_range),
+            log2_threshold=jnp.log2(weight_range / levels_w) - 1.0,
+            input_log2_step=jnp.log2(input_range / levels_i),
+            input_log2_range=jnp.log2(input_range),
+            # Where two modes are legal the one with more lanes is cheaper on most layers, so it is preferred at first.
+            mode_logits=jnp.broadcast_to(jnp.asarray(self._mode_prior(), dtype), (layers, len(self.machine.modes))),
+            tiling_logits=jnp.asarray(self._tiling_prior(), dtype),
+            supply=jnp.full(layers, jnp.log(share / (1 - share)), dtype),
+            buffer=jnp.asarray(jnp.log(size / (1 - size)), dtype) if buffer.free else None,
+        )
+
+    def encode(self, design: Design) -> Knobs:
+        """Knobs that decode, under frozen widths, to this design (supply and size within a thousandth of the range)."""
+        s, b = self.machine.supply, self.machine.buffer
+        share = jnp.clip((design.supply_v - s.floor_v) / (s.ceiling_v - s.floor_v), 2.5e-3, 1 - 2.5e-3)
+        size = jnp.clip((design.buffer_bits - b.min_bits) / (b.max_bits - b.min_bits), 2.5e-3, 1 - 2.5e-3)
+        tiny = jnp.finfo(jnp.asarray(design.weight_step).dtype).tiny ** 0.5
+        return Knobs(
+            weight_log2_step=jnp.log2(design.weight_step),
+            weight_log2_range=jnp.log2(design.weight_range),
+            log2_threshold=jnp.log2(jnp.maximum(design.threshold, tiny)),
+            input_log2_step=jnp.log2(design.input_step),
+            input_log2_range=jnp.log2(design.input_range),
+            mode_logits=_CERTAIN * (2.0 * jnp.asarray(design.mode) - 1.0),
+            tiling_logits=_CERTAIN * (2.0 * jnp.asarray(design.tiling) - 1.0),
+            supply=jnp.log(share / (1 - share)),
+            buffer=jnp.log(size / (1 - size)) if b.free else None,
+        )
+
+    def _mode_prior(self) -> Float[np.ndarray, "mode"]:
+        return 1.5 * np.log2(np.asarray([mode.lanes for mode in self.machine.modes], np.float64))
+
+    def _tiling_prior(self) -> Float[np.ndarray, "layer row"]:
+        """Log preference of each row by the words it moves through DRAM, 0 for the least."""
+        t = self.tilings
+        words = t.dram_w + t.dram_i + t.dram_o + 2.0 * t.dram_psum
+        least = np.min(np.where(t.valid > 0, words, np.inf), axis=1, keepdims=True)
+        return np.where(t.valid > 0, -2.0 * np.log(np.maximum(words, 1.0) / np.maximum(least, 1.0)), 0.0)
+
+    def decode(self, knobs: Knobs, temperature: Float[ArrayLike, ""], phase: Phase | None = None) -> Design:
+        """The physical design of these knobs; differentiable in every leaf.
+
+        Forward, widths are whole bits and each layer holds one legal mode (straight-through); tilings are shares of
+        a softmax at this temperature, supply and buffer size are continuous.
+
+        Args:
+          temperature: of the softmax over tilings and of the backward pass of modes, > 0.
+          phase: traced switches; None learns everything.
+        """
+        phase = free_phase(len(self.workload.layers)) if phase is None else phase
+        signed = jnp.asarray(self.signed, knobs.weight_log2_step.dtype)
+        w_bits, w_step, w_range = self._width(
+            knobs.weight_log2_step, knobs.weight_log2_range, 1.0, phase.weight_bits, phase.frozen
+        )
+        i_bits, i_step, i_range = self._width(
+            knobs.input_log2_step, knobs.input_log2_range, signed, phase.input_bits, phase.frozen
+        )
+        mode = self._mode(knobs.mode_logits, jnp.maximum(w_bits, i_bits), temperature)
+        supply_v = self._supply(knobs.supply)
+        buffer_bits = self._buffer(knobs.buffer)
+        widest = jnp.maximum(w_bits, i_bits)
+        path = critical_path(self.machine.supply, self.machine.datapath.width_bits, widest)
+        off = phase.quantize < 0.5
+        return Design(
+            input_signed=self.input_signed,
+            weight_bits=jnp.where(off, OFF_BITS, w_bits),
+            weight_step=w_step,
+            weight_range=w_range,
+            threshold=jnp.where(phase.prune > 0.5, 2.0**knobs.log2_threshold, 0.0),
+            input_bits=jnp.where(off, OFF_BITS, i_bits),
+            input_step=i_step,
+            input_range=i_range,
+            mode=mode,
+            tiling=self._tiling(knobs.tiling_logits, mode, buffer_bits, temperature),
+            supply_v=supply_v,
+            freq_ghz=max_clock_ghz(self.machine.supply, supply_v, path),
+            buffer_bits=buffer_bits,
+        )
+
+    def _width(self, log2_step, log2_range, signed, frozen_bits, frozen):  # type: ignore[no-untyped-def]
+        """(bits, step, range) of one operand; the step is clipped straight-through to the legal widths."""
+        step, range_ = 2.0**log2_step, 2.0**log2_range
+        finest = range_of(jnp.ones_like(step), jnp.asarray(float(self.machine.datapath.width_bits)), signed)
+        coarsest = range_of(jnp.ones_like(step), jnp.asarray(MIN_BITS), signed)
+        legal_step = clip_ste(step, range_ / finest, range_ / coarsest)
+        bits = clip_ste(integer_bits(legal_step, range_, signed), MIN_BITS, float(self.machine.datapath.width_bits))
+        held = frozen > 0.5
+        return (
+            jnp.where(held, frozen_bits, bits),
+            jnp.where(held, step, legal_step),
+            jnp.where(held, range_of(step, frozen_bits, signed), range_),
+        )
+
+    def _mode(self, logits, widest, temperature):  # type: ignore[no-untyped-def]
+        slots = jnp.asarray(self.slot_bits, logits.dtype)
+        slack = slots - widest[:, None]
+        feasibility = jax.nn.log_sigmoid((slack + 0.5) / _MODE_SOFTNESS_BITS)
+        return straight_through_choice(logits, temperature, (slack >= -1e-3).astype(logits.dtype), feasibility)
+
+    def _supply(self, supply):  # type: ignore[no-untyped-def]
+        s = self.machine.supply
+        return s.floor_v + (s.ceiling_v - s.floor_v) * jax.nn.sigmoid(supply)
+
+    def _buffer(self, buffer):  # type: ignore[no-untyped-def]
+        b = self.machine.buffer
+        return b.size_bits if buffer is None else b.min_bits + (b.max_bits - b.min_bits) * jax.nn.sigmoid(buffer)
+
+    def working_set_bits(self, mode: Float[ArrayLike, "layer mode"]) -> Float[Array, "layer row"]:
+        """Buffer space that each tiling needs at the subword width of the layer's mode [bit]."""
+        t, b = self.tilings, self.machine.buffer
+        mode = jnp.asarray(mode)
+        slot = mode @ jnp.asarray(self.slot_bits, mode.dtype)
+        tiles = jnp.asarray(t.tile_w + t.tile_i + t.tile_o, mode.dtype) * slot[:, None]
+        waiting = jnp.asarray(t.tile_psum, mode.dtype) * float(self.machine.datapath.accumulator_bits)
+        return tiles * (2.0 if b.double_buffered else 1.0) + waiting
+
+    def _tiling(self, logits, mode, buffer_bits, temperature):  # type: ignore[no-untyped-def]
+        slack = (buffer_bits - self.working_set_bits(mode)) / (_FIT_SOFTNESS * buffer_bits)
+        valid = jnp.asarray(np.where(self.tilings.valid > 0, 0.0, -math.inf), logits.dtype)
+        shares = soft_choice(jnp.where(jnp.isinf(valid), -1e9, logits), temperature, jax.nn.log_sigmoid(slack))
+        return jnp.where(jnp.isinf(valid), 0.0, shares)

@@ -1,0 +1,162 @@
+"""The reference operating point: the published power of a chip, and the energies that follow from its shares."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from cooptim.hardware.dvafs import activity_divisor, critical_path, dynamic_scale, leakage_mw, supply_for_clock
+from cooptim.hardware.machine import Machine, Mode
+from cooptim.hardware.schema import MachineSchema
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferencePoint:
+    """What a chip does while its published power is measured.
+
+    Attributes:
+      busy_fraction: share of the cycles with every lane busy; in the others the lanes idle and no word is fetched.
+      sram_w, sram_i, sram_o: buffer words per busy cycle and operand.
+    """
+
+    power_mw: float
+    freq_ghz: float
+    busy_fraction: float
+    sram_w: float
+    sram_i: float
+    sram_o: float
+
+    @property
+    def sram_words(self) -> float:
+        """Buffer words of all operands per busy cycle."""
+        return self.sram_w + self.sram_i + self.sram_o
+
+
+@dataclasses.dataclass(frozen=True)
+class DerivedEnergies:
+    """Energies and leakage that add up to the reference power."""
+
+    busy_pj: float  # scalable energy of a cycle with all lanes busy
+    access_pj: float  # one buffer word
+    control_pj: float  # a cycle
+    leakage_mw: float
+
+
+def reference_point(spec: MachineSchema) -> ReferencePoint:
+    """The reference point of a machine file.
+
+    Words per busy cycle: every row reads one weight; a row of pixels reads its inputs once a row of taps when they
+    shift between lanes, else once a tap; every output is written once, after C * FY * FX cycles.
+    """
+    layer = {name: getattr(spec.reference.layer, name).value for name in ("C", "FY", "FX")}
+    rows, cols = spec.datapath.rows.value, spec.datapath.cols.value
+    freq = spec.supply.nominal_clock.value
+    inputs = (cols + layer["FX"] - 1.0) / layer["FX"] if spec.buffer.input_shift.value else cols
+    return ReferencePoint(
+        power_mw=spec.reference.power.value,
+        freq_ghz=freq,
+        busy_fraction=spec.reference.busy_fraction.value,
+        sram_w=rows,
+        sram_i=min(inputs, cols),
+        sram_o=rows * cols / (layer["C"] * layer["FY"] * layer["FX"]),
+    )
+
+
+def derived_energies(spec: MachineSchema) -> DerivedEnergies:
+    """Energies such that datapath, SRAM, control and leakage add up to the published power at the reference point."""
+    point, shares = reference_point(spec), spec.reference.shares
+    cycle_pj = point.power_mw / point.freq_ghz
+    lanes = point.busy_fraction + (1.0 - point.busy_fraction) * spec.datapath.idle_share.value
+    return DerivedEnergies(
+        busy_pj=shares.datapath.value * cycle_pj / lanes,
+        access_pj=shares.sram.value * cycle_pj / (point.busy_fraction * point.sram_words),
+        control_pj=shares.control.value * cycle_pj,
+        leakage_mw=shares.leakage.value * point.power_mw,
+    )
+
+
+def operating_power_mw(
+    machine: Machine,
+    point: ReferencePoint,
+    mode: Mode,
+    bits: float,
+    freq_ghz: Float[ArrayLike, ""],
+    supply_v: Float[ArrayLike, ""],
+    weight_density: float = 1.0,
+    input_density: float = 1.0,
+) -> Float[Array, ""]:
+    """On-chip power at the reference duty in another mode, width, clock, supply or density [mW].
+
+    Source: P = P_dyn0 (s/k + 1 - s) (f/f0) (V/V0)^2 + P_leak(V), the formula of the DVAFS paper (DATE 2017), with the
+    zero guarding of `cooptim.cost.energy`.
+    """
+    d = machine.datapath
+    wide = jnp.asarray(bits, jnp.result_type(float))
+    guarded = d.guarded_share + (1.0 - d.guarded_share) * weight_density * input_density
+    lanes = point.busy_fraction * guarded + (1.0 - point.busy_fraction) * d.idle_share
+    words = weight_density * point.sram_w + input_density * point.sram_i + point.sram_o
+    cycle = (
+        d.busy_pj * lanes / activity_divisor(d, mode, wide, wide)
+        + machine.buffer.access_pj * words * point.busy_fraction
+        + d.control_pj
+    )
+    size = machine.buffer.nominal_bits
+    return cycle * freq_ghz * dynamic_scale(machine.supply, supply_v) + leakage_mw(machine, supply_v, size)
+
+
+# Published for Envision at 4 bit and constant throughput (76 GOPS) unless named otherwise. Source: reading notes on
+# Moons et al., DATE 2017 sec. V and Fig. 8 (300, 18 and 104 mW, 6.9, 4.1) and ISSCC 2017 (7.6 mW, 1.6).
+PUBLISHED: dict[str, float] = {
+    "dvafs_over_16b": 300.0 / 18.0,
+    "dvafs_over_das": 6.9,
+    "dvafs_over_dvas": 4.1,
+    "dvafs_200_over_50_mhz": 5.8,
+}
+
+
+def dvafs_ratios(machine: Machine, point: ReferencePoint) -> dict[str, Float[Array, ""]]:
+    """The model's value of each ratio in PUBLISHED, supplies being the lowest that reach the clock.
+
+    DAS: one lane, 4 bit, nominal clock and supply. DVAS: the same at the supply that the shorter path allows. DVAFS:
+    four lanes of 4 bit at a quarter of the clock. All do as many operations a second as 16 bit at the nominal clock.
+    """
+    supply, widest = machine.supply, machine.datapath.width_bits
+    one, four = _mode(machine, 1), _mode(machine, 4)
+    bits = float(four.slot_bits)
+    f0, path = supply.nominal_ghz, critical_path(supply, widest, jnp.asarray(bits, jnp.result_type(float)))
+    fast_v, slow_v = (supply_for_clock(supply, f, path) for f in (f0, f0 / four.lanes))
+
+    def power(mode: Mode, width: float, freq: Float[Array, ""], volts: Float[Array, ""]) -> Float[Array, ""]:
+        return operating_power_mw(machine, point, mode, width, freq, volts)
+
+    dvafs = power(four, bits, f0 / four.lanes, slow_v)
+    return {
+        "dvafs_over_16b": power(one, float(widest), f0, supply.nominal_v) / dvafs,
+        "dvafs_over_das": power(one, bits, f0, supply.nominal_v) / dvafs,
+        "dvafs_over_dvas": power(one, bits, f0, fast_v) / dvafs,
+        "dvafs_200_over_50_mhz": power(four, bits, f0, fast_v) / dvafs,
+    }
+
+
+def sparse_gain(
+    machine: Machine, point: ReferencePoint, weight_density: float, input_density: float
+) -> Float[Array, ""]:
+    """Dense over sparse power at the four-lane constant-throughput point.
+
+    Published: 18 over 7.6 mW = 2.4 (and 1.6 as "additional gain") at zero rates that were not published.
+    """
+    supply, four = machine.supply, _mode(machine, 4)
+    bits, freq = float(four.slot_bits), machine.supply.nominal_ghz / four.lanes
+    path = critical_path(supply, machine.datapath.width_bits, jnp.asarray(bits, jnp.result_type(float)))
+    volts = supply_for_clock(supply, freq, path)
+    dense = operating_power_mw(machine, point, four, bits, freq, volts)
+    return dense / operating_power_mw(machine, point, four, bits, freq, volts, weight_density, input_density)
+
+
+def _mode(machine: Machine, lanes: int) -> Mode:
+    for mode in machine.modes:
+        if mode.lanes == lanes:
+            return mode
+    have = ", ".join(mode.name for mode in machine.modes)
+    raise ValueError(f"machine {machine.name} has no mode of {lanes} lanes (it has {have}); the DVAFS ratios need it")

@@ -1,0 +1,233 @@
+"""The probes: quantized and masked operands with measured densities, and the observation that calibrates them."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cooptim.network.fake import fixed_input_product, nonzero_share, pruned_words, signed_words, unsigned_words
+from cooptim.network.flow import Path
+from cooptim.network.interpret import Measured, Probe, measure_dtype
+from cooptim.network.plan import Site
+from cooptim.relax import bitwidth, mask
+
+
+class OperandDesign(Protocol):
+    """The fields of a design that the network sees, stacked on the `layer` axis."""
+
+    @property
+    def input_signed(self) -> tuple[bool, ...]:
+        """Whether each layer's input goes below zero; static."""
+
+    @property
+    def weight_bits(self) -> Float[Array, "layer"]:
+        """Width of the weights [bit]."""
+
+    @property
+    def weight_step(self) -> Float[Array, "layer"]:
+        """Quantization step of the weights."""
+
+    @property
+    def weight_range(self) -> Float[Array, "layer"]:
+        """Largest weight magnitude."""
+
+    @property
+    def threshold(self) -> Float[Array, "layer"]:
+        """Magnitude up to which weights are pruned."""
+
+    @property
+    def input_bits(self) -> Float[Array, "layer"]:
+        """Width of the inputs [bit]."""
+
+    @property
+    def input_step(self) -> Float[Array, "layer"]:
+        """Quantization step of the inputs."""
+
+    @property
+    def input_range(self) -> Float[Array, "layer"]:
+        """Largest input magnitude."""
+
+
+class SiteKnobs(NamedTuple):
+    """Design of one site; scalars, or one value a trip. `mask` is the threshold of the leaf's first user."""
+
+    weight_bits: Any
+    weight_step: Any
+    weight_range: Any
+    mask: Any
+    input_bits: Any
+    input_step: Any
+    input_range: Any
+
+
+FIELDS = ("weight_bits", "weight_step", "weight_range", "threshold", "input_bits", "input_step", "input_range")
+
+
+class Off(NamedTuple):
+    """Layer rows whose weights, and whose inputs, stay as they are."""
+
+    weights: frozenset[int]
+    inputs: frozenset[int]
+
+
+def off_rows(off: str | Collection[str], names: Sequence[str]) -> Off:
+    """Rows named by `off`: 'all', layer names, or 'name/W' and 'name/I'; ValueError for a name the network lacks."""
+    everything = frozenset(range(len(names)))
+    if isinstance(off, str):
+        off = (off,)
+    rows: dict[str, set[int]] = {"W": set(), "I": set()}
+    for entry in off:
+        if entry == "all":
+            return Off(everything, everything)
+        name, operands = (entry[:-2], entry[-1]) if entry[-2:] in ("/W", "/I") else (entry, "WI")
+        if name not in names:
+            raise ValueError(
+                f"off: layer '{name}' is not in the network; legal: 'all', or one of {', '.join(names)}, with /W or /I "
+                "behind it for one operand"
+            )
+        for operand in operands:
+            rows[operand].add(list(names).index(name))
+    return Off(frozenset(rows["W"]), frozenset(rows["I"]))
+
+
+def site_knobs(
+    design: OperandDesign, rows: Mapping[Path, np.ndarray], mask_rows: Mapping[Path, np.ndarray], off: Off, layers: int
+) -> dict[Path, SiteKnobs]:
+    """The design, by site; rows that are off get a width beyond quantizing and no threshold.
+
+    Raises ValueError when the design has another number of layers.
+    """
+    for field in (*FIELDS, "input_signed"):
+        found = len(getattr(design, field)) if field == "input_signed" else np.shape(getattr(design, field))
+        if found not in (layers, (layers,)):
+            raise ValueError(f"design: {field} has shape {found}, the network {layers} layers; pass one value a layer")
+    arrays = {field: jnp.asarray(getattr(design, field)) for field in FIELDS}
+    if off.weights:
+        still = np.array([row in off.weights for row in range(layers)])
+        arrays["weight_bits"] = jnp.where(still, jnp.inf, arrays["weight_bits"])
+        arrays["threshold"] = jnp.where(still, 0.0, arrays["threshold"])
+    if off.inputs:
+        still = np.array([row in off.inputs for row in range(layers)])
+        arrays["input_bits"] = jnp.where(still, jnp.inf, arrays["input_bits"])
+
+    def pick(values: Array, at: np.ndarray) -> Array:
+        return jax.lax.index_in_dim(values, int(at), keepdims=False) if at.ndim == 0 else values[at]
+
+    return {
+        path: SiteKnobs(
+            *(pick(arrays[field], mask_rows[path] if field == "threshold" else rows[path]) for field in FIELDS)
+        )
+        for path in rows
+    }
+
+
+def quantizing(signed: Sequence[bool], rows: Mapping[Path, np.ndarray], off: Off) -> Probe:
+    """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both."""
+
+    def is_off(site: Site, which: frozenset[int]) -> bool:
+        return {int(row) for row in rows[site.path].ravel()} <= which
+
+    def stored(site: Site, w: Any, knobs: SiteKnobs) -> Any:
+        if site.product or not jnp.issubdtype(w.dtype, jnp.floating) or is_off(site, off.weights):
+            return w
+        return jnp.where(knobs.mask > 0, mask.prune(w, knobs.mask), w).astype(w.dtype)
+
+    def touch(site: Site, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, Any, dict[str, Any]]:
+        new_w, weight_density = w, jnp.ones((), measure_dtype())
+        if not is_off(site, off.weights):
+            threshold = jnp.zeros_like(knobs.mask) if site.product else knobs.mask
+            new_w, weight_density = _weight(w, knobs, threshold)
+        new_i, input_density = i, jnp.ones((), measure_dtype())
+        if not is_off(site, off.inputs):
+            new_i, input_density = _input(i, knobs, any(signed[row] for row in rows[site.path].ravel()))
+        return new_w, new_i, {"weight_density": weight_density, "input_density": input_density}
+
+    def multiply(site: Site, mac: Any, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, dict[str, Any]]:
+        new_w, new_i, measured = touch(site, w, i, knobs)
+        if is_off(site, off.inputs) or not jnp.issubdtype(i.dtype, jnp.floating):
+            return mac(new_w, new_i), measured
+        product = fixed_input_product(mac, any(signed[row] for row in rows[site.path].ravel()))
+        return product(new_w, i, knobs.input_bits, knobs.input_step, knobs.input_range), measured
+
+    return Probe(
+        touch=touch,
+        multiply=multiply,
+        mask=stored,
+        over_trips={"weight_density": _mean, "input_density": _mean},
+        absent={"weight_density": 1.0, "input_density": 1.0},
+    )
+
+
+def _mean(x: Array) -> Array:
+    return jnp.mean(x, axis=0)
+
+
+def _weight(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
+    """Pruned and quantized weights, and their share of non-zeros; untouched at 32 bits and threshold 0."""
+    if not jnp.issubdtype(w.dtype, jnp.floating):
+        return w, jnp.mean(w != 0, dtype=measure_dtype())
+    exact = knobs.weight_bits >= bitwidth.OFF_BITS
+    out = pruned_words(w, knobs.weight_bits, knobs.weight_step, knobs.weight_range, threshold)
+    cut = jnp.where(exact, threshold, jnp.maximum(threshold, knobs.weight_step / 2))
+    return out, nonzero_share(w, cut).astype(measure_dtype())
+
+
+def _input(x: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
+    """Quantized input, and its share of non-zeros."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x, jnp.mean(x != 0, dtype=measure_dtype())
+    words = signed_words if signed else unsigned_words
+    return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
+
+
+def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
+    """Share of input words that quantize to something; an unsigned input's negative words do not."""
+    exact = knobs.input_bits >= bitwidth.OFF_BITS
+    counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
+    return nonzero_share(counted, jnp.where(exact, 0.0, knobs.input_step / 2)).astype(measure_dtype())
+
+
+def observing() -> Probe:
+    """Probe that changes nothing and measures extrema and mean squares."""
+
+    def touch(site: Site, w: Any, i: Any, knobs: Any) -> tuple[Any, Any, dict[str, Any]]:
+        del site, knobs
+        wide_w, wide_i = w.astype(measure_dtype()), i.astype(measure_dtype())
+        measured = {
+            "weight_max": jnp.max(jnp.abs(wide_w)),
+            "weight_square": jnp.mean(wide_w**2),
+            "input_min": jnp.min(wide_i),
+            "input_max": jnp.max(wide_i),
+            "input_square": jnp.mean(wide_i**2),
+        }
+        return w, i, measured
+
+    def largest(x: Array) -> Array:
+        return jnp.max(x, axis=0)
+
+    reduce = {"weight_max": largest, "input_max": largest, "weight_square": _mean, "input_square": _mean}
+    return Probe(
+        touch=touch,
+        mask=lambda site, w, knobs: w,
+        over_trips={**reduce, "input_min": lambda x: jnp.min(x, axis=0)},
+        absent={"weight_max": 0.0, "weight_square": 0.0, "input_min": 0.0, "input_max": 0.0, "input_square": 0.0},
+    )
+
+
+def by_layer(measured: Measured, field: str, rows: Mapping[Path, np.ndarray], layers: int) -> Float[Array, "layer"]:
+    """One measurement, on the layer axis."""
+    pieces = [jnp.ravel(found[field]) for found in measured.values()]
+    at = np.concatenate([rows[path].ravel() for path in measured])
+    if sorted(at) != list(range(layers)):
+        raise AssertionError(f"measured rows {sorted(at)} of {layers} layers: the plan and the run disagree")
+    values = jnp.concatenate(pieces)
+    return values if np.array_equal(at, np.arange(layers)) else values[np.argsort(at)]
+
+
+def words(tree: Any) -> int:
+    """Elements of all arrays in a pytree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

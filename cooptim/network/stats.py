@@ -1,0 +1,40 @@
+"""What a forward pass measures: shares of non-zero words for the cost model, extrema for calibration."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """Measured shares of non-zero words at the current widths, with gradients; 1 where nothing was measured."""
+
+    weight_density: Float[Array, "layer"]  # non-zero quantized weights over all weights
+    input_density: Float[Array, "layer"]  # non-zero quantized inputs over all inputs
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """Extrema and root mean squares of the operands in one batch, from which steps and ranges start.
+
+    For an activation product ('matmul') the weight is its second operand.
+    """
+
+    weight_max: Float[Array, "layer"]  # largest magnitude
+    weight_rms: Float[Array, "layer"]
+    input_min: Float[Array, "layer"]
+    input_max: Float[Array, "layer"]
+    input_rms: Float[Array, "layer"]
+
+    def signed(self) -> tuple[bool, ...]:
+        """Whether each layer's input was seen below zero; needs concrete arrays (not under jit)."""
+        return tuple(bool(low < 0) for low in jax.device_get(self.input_min))
+
+
+def dense_stats(layers: int) -> Stats:
+    """Stats of a network without a single zero."""
+    return Stats(jnp.ones(layers), jnp.ones(layers))

@@ -1,0 +1,273 @@
+"""From a model that nobody rewrote to a Network: its workload, and the same program under a design."""
+
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import partial_eval
+
+from cooptim.network.flow import Flow, Path, UnpriceableError
+from cooptim.network.interpret import Interpreter
+from cooptim.network.plan import Leaf, Plan, WeightProduct
+from cooptim.network.program import Program, program_of
+from cooptim.network.quantized import OperandDesign, by_layer, observing, off_rows, quantizing, site_knobs, words
+from cooptim.network.stats import Observation, Stats, dense_stats
+from cooptim.network.walk import Walker
+from cooptim.workload import INPUT, Workload
+
+__all__ = ["Network", "OperandDesign", "trace"]
+
+PyTree = Any
+
+
+class _Traced(NamedTuple):
+    """One mode of the network at one input shape."""
+
+    jaxpr: Any  # closed, without dead code
+    plan: Plan
+    out_tree: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A traced network; immutable, and nothing it does changes the model it came from.
+
+    Attributes:
+      workload: its layers at batch 1, as inference runs them.
+      params, state: pure pytrees, arrays or shapes as they were given; `apply` takes any of the same structure.
+      param_paths: name of each leaf of `params`, in flattening order.
+      tags: tag -> layers whose outputs reach it through no other layer.
+      weight_products: products of two weights, done once a load of the weights; they are no layers.
+      masked_leaves: (position among the leaves of `params`, layer row of its threshold, one a trip of its scans).
+    """
+
+    workload: Workload
+    params: PyTree
+    state: PyTree
+    param_paths: tuple[str, ...]
+    tags: Mapping[str, tuple[str, ...]]
+    weight_products: tuple[WeightProduct, ...]
+    program: Program = dataclasses.field(repr=False)
+    masked_leaves: tuple[tuple[int, np.ndarray], ...] = dataclasses.field(default=(), repr=False)
+    batch_axis: int = 0
+    _cache: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names on the layer axis of designs and statistics."""
+        return self.workload.names
+
+    def apply(
+        self,
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        design: OperandDesign | None = None,
+        *,
+        train: bool = False,
+        rngs: PyTree = None,
+        off: str | Collection[str] = (),
+    ) -> tuple[PyTree, PyTree, Stats]:
+        """Output, new state and measured densities of the network whose operands follow `design`.
+
+        W is pruned at the threshold of the first layer that uses its leaf, then quantized; I is quantized. Widths of 32
+        and more leave a tensor as it is. Without a design, or with everything off, the original program runs.
+
+        Args:
+          params, state, x: as in the model; x at any batch size (each new shape is traced once).
+          design: fields of `OperandDesign`, one value a layer.
+          train: static; the mode of normalization and dropout.
+          rngs: a key that reseeds the random streams, or whatever the traced function takes; None keeps the state's.
+          off: static; 'all', or names of layers, or 'name/W' and 'name/I', that stay as they are and measure 1.
+
+        Raises ValueError for a layer that the network lacks, a design of another length, or a train program whose
+        layers differ from the workload's.
+        """
+        rows_off = off_rows(off, self.layer_names)
+        layers = len(self.layer_names)
+        if design is None or (len(rows_off.weights) == layers and len(rows_off.inputs) == layers):
+            y, new_state = self.program.call(params, state, x, rngs, train)
+            return y, new_state, dense_stats(layers)
+        traced, rows, mask_rows = self._traced(params, state, x, rngs, train)
+        knobs = site_knobs(design, rows, mask_rows, rows_off, layers)
+        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off))
+        outs, measured = machine.run(traced.jaxpr, jax.tree.leaves((params, state, x, rngs)), (), knobs)
+        y, new_state = jax.tree.unflatten(traced.out_tree, outs)
+        densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
+        return y, new_state, Stats(*densities)
+
+    def harden(self, params: PyTree, design: OperandDesign) -> PyTree:
+        """`params` with each weight at or below its threshold set to zero, so that the mask survives in the weights.
+
+        Leaves that reach a layer through arithmetic (a sum of low-rank factors) stay: their mask is the operand's.
+        """
+        leaves, tree = jax.tree.flatten(params)
+        for leaf, rows in self.masked_leaves:
+            w = jnp.asarray(leaves[leaf])
+            cut = jnp.asarray(design.threshold)[rows].reshape(rows.shape + (1,) * (w.ndim - rows.ndim))
+            leaves[leaf] = jnp.where((jnp.abs(w) > cut) | (cut <= 0), w, jnp.zeros((), w.dtype))
+        return jax.tree.unflatten(tree, leaves)
+
+    def observe(
+        self, params: PyTree, state: PyTree, x: PyTree, *, train: bool = False, rngs: PyTree = None
+    ) -> Observation:
+        """Extrema and root mean squares of the operands in one batch, as the network was given; works under jit."""
+        traced, rows, _ = self._traced(params, state, x, rngs, train)
+        machine = Interpreter(traced.plan, observing())
+        _, measured = machine.run(traced.jaxpr, jax.tree.leaves((params, state, x, rngs)), (), {})
+        get = functools.partial(by_layer, measured, rows=rows, layers=len(self.layer_names))
+        return Observation(
+            weight_max=get("weight_max"),
+            weight_rms=jnp.sqrt(get("weight_square")),
+            input_min=get("input_min"),
+            input_max=get("input_max"),
+            input_rms=jnp.sqrt(get("input_square")),
+        )
+
+    def _traced(
+        self, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool
+    ) -> tuple[_Traced, dict[Path, np.ndarray], dict[Path, np.ndarray]]:
+        """The program at the shapes met, with the layer rows of its sites; cached by shape."""
+        train = train and self.program.two_modes
+        shapes = _shapes((params, state, x, rngs))
+        leaves, tree = jax.tree.flatten(shapes)
+        key = (train, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key not in self._cache:
+            p, s, image, streams = shapes
+            traced = _trace_mode(self.program, p, s, image, streams, train)
+            _match(self.workload, traced.plan, "train" if train else "eval", sizes=False)
+            index = {name: i for i, name in enumerate(self.layer_names)}
+            rows = traced.plan.rows(index)
+            self._cache[key] = (traced, rows, traced.plan.mask_rows(rows))
+        return self._cache[key]
+
+
+def trace(
+    model: Any,
+    *args: Any,
+    variables: Mapping[str, Any] | None = None,
+    state: PyTree = None,
+    rngs: PyTree = None,
+    batch_axis: int = 0,
+) -> Network:
+    """The Network of a Flax module or of a function, found from its jaxpr.
+
+    `trace(nnx_module, x)`; `trace(linen_module, x, variables=variables)` or `trace((linen_module, variables), x)`;
+    `trace(fn, params, x)` for fn(params, x); `trace(fn, params, x, state=state, rngs=rngs)` for
+    fn(params, state, x, rngs, train) -> (y, state). Arrays may be `jax.ShapeDtypeStruct`: only shapes are read.
+
+    Args:
+      x: an example input of any batch size, or a pytree of such.
+      rngs: example of what the train program needs to draw random numbers.
+      batch_axis: axis of x over which the images of a batch are stacked.
+
+    Raises UnpriceableError (a ValueError) that names the layer for multiply-accumulates without a loop nest, ValueError
+    for other forms of call and for train and eval programs whose layers do not match.
+    """
+    program, x = program_of(model, args, variables, state)
+    one, rngs = _first_image(_shapes(x), batch_axis), _shapes(rngs)
+    params, carried = _shapes(program.params), _shapes(program.state)
+    evaluated = _trace_mode(program, params, carried, one, rngs, train=False).plan
+    workload = Workload(program.name, evaluated.layers, evaluated.outputs, words(one))
+    if program.two_modes:
+        try:
+            trained = _trace_mode(program, params, carried, one, rngs, train=True).plan
+        except UnpriceableError:
+            raise
+        except Exception as error:
+            error.add_note(f"cooptim.trace: the train program of {program.name} fails; does it need rngs?")
+            raise
+        _match(workload, trained, "train", sizes=True)
+    index = {name: i for i, name in enumerate(workload.names)}
+    masks = evaluated.mask_rows(evaluated.rows(index))
+    learned = len(jax.tree.leaves(program.params))
+    masked = tuple(
+        (site.leaf, masks[path])
+        for path, site in evaluated.sites.items()
+        if site.leaf is not None and site.leaf < learned and not site.product
+    )
+    return Network(
+        workload=workload,
+        params=program.params,
+        state=program.state,
+        param_paths=_paths(program.params),
+        tags=evaluated.tags,
+        weight_products=evaluated.products,
+        program=program,
+        masked_leaves=masked,
+        batch_axis=batch_axis,
+    )
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.eval_shape(lambda t: t, tree)
+
+
+def _first_image(x: PyTree, batch_axis: int) -> PyTree:
+    def one(leaf: Any) -> Any:
+        if not -len(leaf.shape) <= batch_axis < len(leaf.shape):
+            raise ValueError(f"trace: x has shape {leaf.shape}, without a batch axis {batch_axis}; pass a batch")
+        axis = batch_axis % len(leaf.shape)
+        return jax.ShapeDtypeStruct((*leaf.shape[:axis], 1, *leaf.shape[axis + 1 :]), leaf.dtype)
+
+    return jax.tree.map(one, x)
+
+
+def _paths(tree: PyTree) -> tuple[str, ...]:
+    """'conv1.kernel' for each leaf, in flattening order; 'params' for a lone array."""
+
+    def part(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return tuple(".".join(part(key) for key in path) or "params" for path, _ in paths)
+
+
+def _trace_mode(program: Program, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool) -> _Traced:
+    """Jaxpr and plan of one mode at the given shapes."""
+
+    def call(p: PyTree, s: PyTree, x: PyTree, rngs: PyTree) -> tuple[PyTree, PyTree]:
+        return program.call(p, s, x, rngs, train)
+
+    closed, shapes = jax.make_jaxpr(call, return_shape=True)(params, state, x, rngs)
+    live, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    closed = closed.replace(jaxpr=live)
+    learned, carried = _leaves(params, True), _leaves(state, False)
+    walker = Walker([*learned, *carried])
+    flows = [
+        Flow(fixed=not leaf.learned, leaves=frozenset({i}), leaf=i, root=walker.fresh())
+        for i, leaf in enumerate([*learned, *carried])
+    ]
+    flows += [Flow(data=True, sources=frozenset({INPUT}), root=walker.fresh()) for _ in jax.tree.leaves(x)]
+    flows += [Flow() for _ in jax.tree.leaves(rngs)]
+    outs = walker.walk(closed, flows, ())
+    return _Traced(
+        closed, walker.plan(outs[: len(jax.tree.leaves(shapes[0]))], program.name), jax.tree.structure(shapes)
+    )
+
+
+def _leaves(tree: PyTree, learned: bool) -> list[Leaf]:
+    names, arrays = _paths(tree), jax.tree.leaves(tree)
+    return [Leaf(name, words(array), learned) for name, array in zip(names, arrays, strict=True)]
+
+
+def _match(workload: Workload, plan: Plan, mode: str, sizes: bool) -> None:
+    """Raises ValueError unless the plan has the workload's layers (and, at the same batch, their bounds)."""
+    ours, theirs = {layer.name: layer for layer in workload.layers}, {layer.name: layer for layer in plan.layers}
+    missing, extra = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    if missing or extra:
+        raise ValueError(
+            f"{workload.name}: the {mode} program has other layers than the eval program at batch 1: without {missing}"
+            f", in addition {extra}; both must run the same weights, so take heads that one mode lacks out of the model"
+        )
+    differing = [n for n, layer in ours.items() if sizes and layer.bounds != theirs[n].bounds]
+    if differing:
+        n = differing[0]
+        raise ValueError(
+            f"{workload.name}: layer '{n}' has bounds {theirs[n].bounds} in the {mode} program and {ours[n].bounds} in "
+            "the eval program; both modes must run the same loop nests"
+        )

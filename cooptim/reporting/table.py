@@ -1,0 +1,190 @@
+"""Tables for the terminal, readable in 80 columns; made from plain numbers, so that a run directory prints the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from cooptim.cost.report import CostReport
+from cooptim.reporting.spell import digits, percent, spell, times
+from cooptim.units import convert
+from cooptim.workload import Workload
+
+_TITLES: dict[str, str] = {
+    "reference_16b": "16 b",
+    "best_uniform": "best uniform",
+    "best_uniform_pruned": "best uniform + pruning",
+    "final": "joint",
+}
+# Columns of the cost table: every component of a CostReport in one of them.
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "datapath": ("datapath",),
+    "SRAM": ("sram_w", "sram_i", "sram_o"),
+    "control": ("control",),
+    "leakage": ("leakage",),
+    "DRAM": ("dram_w", "dram_i", "dram_o"),
+}
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The designs of a run against the float network and the 16-bit reference; `summary` as in result.json."""
+    energy, accuracy, latency = summary["energy_pj"], summary["accuracy"], summary["latency_ns"]
+    network, machine = summary["workload"], summary["machine"]
+    table = _table(f"{network['name']} on {machine}: {network['macs']:,} MACs, seed {summary['seed']}")
+    table.add_column("design", overflow="fold")
+    for heading in ("test", "energy", "vs 16 b", "unguarded", "latency", "of\nbound"):
+        table.add_column(heading, justify="right")
+    table.add_row("float network", percent(accuracy["float"]), "-", "-", "-", "-", "-")
+    reference, dense = energy["reference_16b"], energy["reference_16b_dense"]
+    for key, title in _TITLES.items():
+        cost = energy[key]
+        if cost is None:
+            continue
+        table.add_row(
+            title,
+            percent(accuracy[key]),
+            spell(cost, "energy"),
+            times(_ratio(reference, cost)),
+            times(_ratio(dense, cost)),
+            spell(latency.get(key), "time"),
+            percent(summary["fraction_of_bound"][key], 0),
+            style="bold" if key == "final" else "",
+        )
+    return table
+
+
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What the table cannot show: budget, bound, gap, snap, local optimality; one line each."""
+    energy, budget, factors = summary["energy_pj"], summary["budget"], summary.get("bound_factors")
+    lines = [
+        f"budget: energy {spell(budget['energy_pj'], 'energy')}, latency {spell(budget['latency_ns'], 'time')}, "
+        f"accuracy drop {digits(100.0 * budget['accuracy_drop'])} points on validation"
+    ]
+    if energy["bound"] is not None:
+        gain = _ratio(energy["reference_16b"], energy["bound"])
+        line = f"bound: {spell(energy['bound'], 'energy')}, {times(gain)} below 16 b"
+        if factors:
+            line += (
+                f" = mode gain {digits(factors['mode_gain'])} x gating ceiling {digits(factors['gating_ceiling'])}"
+                f" x DRAM share {digits(factors['dram_gain'])}"
+            )
+        lines.append(line)
+    if summary["gap"] is not None:
+        lines.append(
+            f"gap: legal over relaxed energy {summary['gap']:.3f}; the snap cost {_points(summary['snap_drop'])} of "
+            "accuracy before fine-tuning"
+        )
+    lines += [f"relaxed: {part}" for part in summary["relaxed_parts"]]
+    local = summary["local"]
+    if local.get("moves") is not None:
+        lines.append(
+            f"local optimality: best of {int(local['moves'])} single moves saves {percent(local.get('best_saving'))} "
+            f"({local.get('move', '-')})"
+        )
+    return lines
+
+
+def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A design layer by layer; `rows` as in layers.csv (numbers or their text)."""
+    unit = _unit(sum(float(row["energy_pj"]) for row in rows) / max(len(rows), 1))
+    table = _table("the joint design, layer by layer")
+    table.add_column("layer", overflow="fold", min_width=8)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    for heading in ("bits\nW/I", "nonzero\nW/I"):
+        table.add_column(heading, justify="center", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
+    table.add_column("tile\nK,C,OY,OX", no_wrap=True)
+    for heading in ("V", "MHz", "use\n%", f"energy\n{unit}"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        tile = ",".join(str(row[f"tile_{dim}"]) for dim in ("K", "C", "OY", "OX"))
+        table.add_row(
+            str(row["name"]),
+            _count(int(row["macs"])),
+            f"{int(row['weight_bits'])}/{int(row['input_bits'])}",
+            "/".join(f"{float(row[f'{o}_density']):.2f}".removeprefix("0") for o in ("weight", "input")),
+            str(row["mode"]),
+            f"{tile} {row['stationary']}",
+            f"{float(row['supply_v']):.2f}",
+            f"{1000.0 * float(row['freq_ghz']):.0f}",
+            f"{100.0 * float(row['utilization']):.0f}",
+            digits(float(row["energy_pj"]) / convert(1.0, unit, "energy")),
+        )
+    return table
+
+
+def cost_table(report: CostReport) -> Table:
+    """A CostReport by layer and component."""
+    total, unit = float(report.total_energy_pj), _unit(float(report.total_energy_pj) / len(report.layer_names))
+    scale = convert(1.0, unit, "energy")
+    table = _table(
+        f"{spell(total, 'energy')} an inference, {spell(float(report.total_latency_ns), 'time')}, "
+        f"{digits(float(report.tops_per_w))} TOPS/W, {digits(float(report.area_mm2))} mm2; energies in {unit}"
+    )
+    table.add_column("layer", overflow="fold", min_width=8)
+    for heading in (*_GROUPS, "sum", "latency", "used %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i, name in enumerate(report.layer_names):
+        parts = [sum(float(report.energy_pj[part][i]) for part in members) for members in _GROUPS.values()]
+        table.add_row(
+            name,
+            *(digits(part / scale) for part in (*parts, sum(parts))),
+            spell(float(report.latency_ns[i]), "time"),
+            f"{100.0 * float(report.utilization[i]):.0f}",
+        )
+    table.add_section()
+    standby = float(report.standby_pj)
+    if standby > 0:
+        table.add_row("standby", "", "", "", digits(standby / scale), "", digits(standby / scale), "", "")
+    sums = [sum(float(report.energy_pj[part].sum()) for part in members) for members in _GROUPS.values()]
+    sums[list(_GROUPS).index("leakage")] += standby
+    table.add_row("all", *(digits(part / scale) for part in (*sums, total)), "", "", style="bold")
+    return table
+
+
+def network_table(workload: Workload) -> Table:
+    """The layers of a network as the hardware sees them."""
+    counts = f"{workload.macs:,} MACs, {workload.weights:,} weights, {len(workload.layers)} layers"
+    table = _table(f"{workload.name}: {counts}")
+    table.add_column("layer", overflow="fold", min_width=8)
+    table.add_column("kind")
+    table.add_column("loop bounds", overflow="fold")
+    for heading in ("MACs", "weights"):
+        table.add_column(heading, justify="right")
+    table.add_column("note", overflow="fold")
+    for layer in workload.layers:
+        bounds = " ".join(f"{dim}{n}" for dim, n in layer.bounds._asdict().items() if n > 1)
+        extras = [f"stride {layer.stride[0]}x{layer.stride[1]}"] if layer.stride != (1, 1) else []
+        extras += [f"x{layer.repeat}"] if layer.repeat > 1 else []
+        extras += [layer.note] if layer.note else []
+        table.add_row(
+            layer.name, layer.kind, bounds or "1", f"{layer.macs:,}", f"{layer.weight_words:,}", "; ".join(extras)
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD}
+    return Table(title=title, padding=(0, 1, 0, 0), **style)
+
+
+def _points(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100.0 * fraction:.2f} points"
+
+
+def _ratio(over: float | None, under: float | None) -> float | None:
+    return over / under if over is not None and under else None
+
+
+def _unit(value_pj: float) -> str:
+    """The unit of energy that reads best for a typical value."""
+    return spell(value_pj, "energy").split()[-1]
+
+
+def _count(n: int) -> str:
+    """A count in thousands or millions where it is long."""
+    for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= 10 * scale:
+            return f"{digits(n / scale)}{letter}"
+    return str(n)

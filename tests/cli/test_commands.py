@@ -1,0 +1,202 @@
+import argparse
+import dataclasses
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from cooptim.cli.evaluate import wide
+from cooptim.cli.model import network
+from cooptim.design.legal import snap
+from cooptim.design.space import DesignSpace
+from cooptim.export import save_design, write_result
+from cooptim.mapping.frontier import tilings
+from cooptim.descent.result import Budget
+from cooptim.units import parse
+from tests.reporting import fake_run
+
+NETWORK = """
+from flax import nnx
+import jax.numpy as jnp
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 16, (3, 3), rngs=rngs)
+        self.fc = nnx.Linear(16, 10, rngs=rngs)
+    def __call__(self, x):
+        return self.fc(nnx.relu(self.conv(x)).mean((1, 2)))
+
+def net(rngs):
+    return Net(rngs)
+
+def pair(rngs):
+    return {"w": jnp.ones((64, 10))}, lambda params, x: x.reshape(x.shape[0], -1) @ params["w"]
+
+def broken(rngs):
+    raise RuntimeError("no luck")
+
+def number(rngs):
+    return 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current directory with a module of networks in it."""
+    (tmp_path / "own_nets.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    yield tmp_path
+    sys.modules.pop("own_nets", None)
+
+
+@pytest.mark.parametrize("factory", ["net", "pair"])
+def test_trace_lists_the_layers_of_a_factory_in_the_current_directory(run, here, factory):
+    code, out, err = run("trace", "--model", f"own_nets:{factory}", "--input-shape", "8x8x1")
+    assert (code, err) == (0, "")
+    # conv: 16 x 9 taps x 64 pixels = 9,216 MACs, dense 16 x 10; the pair: 64 x 10.
+    assert ("9,376 MACs" if factory == "net" else "640 MACs") in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--model", "own_nets"), "write package.module:factory"),
+        (("--model", "nowhere.at_all:f"), "module nowhere.at_all cannot be imported"),
+        (("--model", "own_nets:nett"), "no callable 'nett'; it has Net, broken, net"),
+        (("--model", "own_nets:broken"), "the factory failed with RuntimeError: no luck"),
+        (("--model", "own_nets:number"), "the factory returned int"),
+        (("--model", "own_nets:net", "--input-shape", "8x8x3"), r"cannot run on inputs of shape \[8, 8, 3\]"),
+        (("--input-shape", "8xx"), "write sizes without the batch"),
+        (("--input-shape", "8x8x1", "--data", "digits"), "give one of them"),
+        (("--data", "mnist"), "give 'digits', an .npz file"),
+    ],
+)
+def test_bad_input_is_one_message_with_exit_code_2(run, here, argv, words):
+    given = argv if "--input-shape" in argv or "--data" in argv else (*argv, "--input-shape", "8x8x1")
+    code, out, err = run("trace", *given)
+    assert (code, out) == (2, "") and err.startswith("cooptim trace: ") and err.count("\n") == 1
+    assert re.search(words, err)
+
+
+def test_evaluate_prices_the_16_bit_design(run, here):
+    code, out, err = run("evaluate", "--model", "own_nets:net", "--input-shape", "8x8x1")
+    assert (code, err) == (0, "") and "conv.kernel" in out and "TOPS/W" in out
+
+
+def test_evaluate_prices_a_design_file_below_16_bit(run, here):
+
+    options = argparse.Namespace(model="own_nets:net")
+    workload, machine = network(options, np.zeros((1, 8, 8, 1), np.float32)).workload, fake_run.machine()
+    design, stats = wide(workload, machine)
+    space = DesignSpace(workload, machine, tilings(workload, machine), design.input_signed)
+    small = dataclasses.replace(design, weight_bits=design.weight_bits / 4, input_bits=design.input_bits / 4)
+    narrow_mode = np.eye(len(machine.modes))[[-1] * len(workload.layers)]
+    save_design("design.json", workload, machine, snap(space, dataclasses.replace(small, mode=narrow_mode)), stats)
+    code, out, err = run("evaluate", "--model", "own_nets:net", "--input-shape", "8x8x1", "--design", "design.json")
+    assert (code, err) == (0, "")
+    wide_out = run("evaluate", "--model", "own_nets:net", "--input-shape", "8x8x1")[1]
+    narrow_pj, wide_pj = (parse("".join(text.split()[:2]), "energy") for text in (out, wide_out))
+    assert narrow_pj < wide_pj / 3  # a quarter of the bits on every word, four MACs in the place of one
+
+
+def test_evaluate_refuses_the_design_of_another_network(run, here):
+    save_design("design.json", fake_run.workload(), fake_run.machine(), fake_run.design())
+    code, out, err = run("evaluate", "--model", "own_nets:net", "--input-shape", "8x8x1", "--design", "design.json")
+    assert (code, out) == (2, "") and "unknown layer conv1.kernel" in err and "conv.kernel" in err
+
+
+def test_machines_lists_and_shows_every_number_with_source(run):
+    assert "envision" in run("machines")[1]
+    code, out, _ = run("machines", "show", "envision")
+    assert code == 0 and "reference.power" in out and "300 mW" in out and "290 to 300" in out and "assumed:" in out
+
+
+def test_an_unknown_machine_is_one_message(run):
+    code, out, err = run("machines", "show", "eyeriss9")
+    assert (code, out) == (2, "") and "eyeriss9" in err and "envision" in err and err.count("\n") == 1
+
+
+def test_validate_holds_for_envision(run):
+    code, out, err = run("validate")
+    assert (code, err) == (0, "") and "16.7" in out and "NOT" not in out
+
+
+def test_report_prints_a_run_again(run, tmp_path):
+    write_result(tmp_path, fake_run.result())
+    code, out, err = run("report", tmp_path)
+    assert (code, err) == (0, "") and "joint" in out and "25x" in out and "conv1.kernel" in out
+    assert run("report", tmp_path / "none")[0] == 2
+
+
+@pytest.fixture
+def fake_optimize(monkeypatch):
+    """The run replaced by a finished one; returns what it was called with."""
+    seen = {}
+
+    def optimize(network, machine, data, budget, **options):
+        seen.update(options, network=network, machine=machine, data=data, budget=budget)
+        options["progress"].stage("float", 2)
+        options["progress"].step(2, loss=0.5)
+        options["progress"].done()
+        return fake_run.result()
+
+    monkeypatch.setattr("cooptim.cli.optimize.optimize", optimize)
+    return seen
+
+
+def test_optimize_reads_its_options_runs_and_writes_the_directory(run, here, fake_optimize):
+    argv = ("optimize", "--model", "own_nets:net", "--energy", "50nJ", "--latency", "2ms", "--drop", "1", "--seed", "4")
+    code, out, err = run(*argv, "--out", "runs/own", "--resume", "--steps", "800")
+    assert code == 0 and err.startswith("float: 2 steps") and "joint" in out
+    assert fake_optimize["budget"] == Budget(energy_pj=50e3, latency_ns=2e6, accuracy_drop=0.01)
+    assert (fake_optimize["seed"], fake_optimize["resume"], fake_optimize["plan"].steps) == (4, True, 800)
+    assert fake_optimize["data"].name == "digits" and fake_optimize["network"].workload.macs == 9376
+    content = json.loads((here / "runs" / "own" / "result.json").read_text())
+    assert content["energy_pj"]["final"] == 6000.0 and (here / "runs" / "own" / "energy.png").is_file()
+
+
+def test_optimize_defaults_to_a_25th_and_takes_a_share(run, here, fake_optimize):
+    run("optimize", "--model", "own_nets:net", "--out", "a")
+    assert fake_optimize["budget"] == Budget(energy_ratio=25.0, accuracy_drop=0.005) and fake_optimize["plan"] is None
+    run("optimize", "--model", "own_nets:net", "--out", "a", "--energy", "1/40", "--area", "2mm2")
+    assert fake_optimize["budget"] == Budget(energy_ratio=40.0, area_mm2=2.0, accuracy_drop=0.005)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--energy", "50"), "--energy: "),
+        (("--energy", "50ms"), "no unit of energy; use one of fJ, pJ"),
+        (("--energy=-5nJ",), "not above 0"),
+        (("--latency", "0ms"), "not above 0"),
+        (("--drop", "nan"), "points of accuracy"),
+        (("--steps", "0"), "at least 1"),
+        (("--out", "own_nets.py/run"), "output directory own_nets.py/run: cannot be written"),
+        (("--machine", "tpu"), "tpu"),
+    ],
+)
+def test_optimize_refuses_bad_options_before_any_work(run, here, fake_optimize, argv, words):
+    code, out, err = run("optimize", "--model", "own_nets:net", *argv)
+    assert (code, out, err.count("\n")) == (2, "", 1) and words in err and fake_optimize == {}
+
+
+def test_an_interrupt_says_how_to_go_on(run, here, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cooptim.cli.optimize.optimize", interrupted)
+    code, _, err = run("optimize", "--model", "own_nets:net", "--out", "with space")
+    assert code == 130
+    assert err.endswith("resume with --resume: cooptim optimize --model own_nets:net --out 'with space' --resume\n")
+
+
+def test_an_error_of_the_run_is_one_message(run, here, monkeypatch):
+    def infeasible(*_, **__):
+        raise ValueError("energy budget 1 nJ is below the bound 5 nJ; ask for more")
+
+    monkeypatch.setattr("cooptim.cli.optimize.optimize", infeasible)
+    code, out, err = run("optimize", "--model", "own_nets:net")
+    assert (code, err) == (2, "cooptim optimize: energy budget 1 nJ is below the bound 5 nJ; ask for more\n")

@@ -1,0 +1,77 @@
+"""Set-up of the test run: float64, shape and type checks of the whole package, a persistent compilation cache."""
+
+import getpass
+import os
+import pathlib
+import sys
+import tempfile
+import types
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # warm loads of the compilation cache log machine features
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from beartype import BeartypeConf, beartype
+from beartype.roar import BeartypeDecorHintPep3119Exception
+from jaxtyping import install_import_hook
+
+_register_dataclass = jax.tree_util.register_dataclass
+
+
+def _register_unchecked(nodetype, *args, **kwargs):
+    """jax builds registered dataclasses with batched, abstract and dummy leaves: their fields are not checked."""
+    registered = _register_dataclass(nodetype, *args, **kwargs)
+    nodetype.__no_type_check__ = True
+    return registered
+
+
+# Before anything imports cooptim: every annotated shape and dtype is checked at every call of every function.
+jax.tree_util.register_dataclass = _register_unchecked
+_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a legal float, as everywhere in Python
+
+
+def _checked(function):
+    """`function` with its arguments checked, or itself where a hint, such as a plain Protocol, cannot be checked."""
+    try:
+        return _beartype(function)
+    except BeartypeDecorHintPep3119Exception:
+        return function
+
+
+_checker = types.ModuleType("cooptim_checker")  # the hook names its checker by module
+_checker.checked = _checked
+sys.modules["cooptim_checker"] = _checker
+install_import_hook("cooptim", "cooptim_checker.checked")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+jax.config.update("jax_enable_x64", True)
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f"cooptim-tests-{getpass.getuser()}"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(autouse=True)
+def _precision(request):
+    """float64 everywhere; tests marked `float32` run as a user's program does."""
+    wide = request.node.get_closest_marker("float32") is None
+    jax.config.update("jax_enable_x64", wide)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="session")
+def root() -> pathlib.Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """Reference data beside the checkout, in the nearest folder `shared` up the tree; skips without it."""
+    for parent in ROOT.parents:
+        if (parent / "shared" / "reference").is_dir():
+            return parent / "shared"
+    pytest.skip("no folder 'shared' with reference data beside the checkout")

@@ -1,0 +1,104 @@
+"""A whole run at toy length: everything that the main job does, in seconds; accuracies mean nothing here."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import cooptim
+from cooptim.descent.plan import quick_plan
+from cooptim.descent.run import InfeasibleBudget
+from cooptim.design.legal import violations
+from cooptim.design.space import DesignSpace
+from cooptim.mapping.frontier import tilings
+from cooptim.network.examples import DigitsCNN
+
+
+@pytest.fixture(scope="module")
+def parts():
+    jax.config.update("jax_enable_x64", False)  # as users run; each test below is marked float32
+    data = cooptim.load_data("digits")
+    network = cooptim.trace(DigitsCNN(rngs=nnx.Rngs(0)), data.x_train[:1])
+    return network, cooptim.load_machine("envision"), data
+
+
+@pytest.fixture(scope="module")
+def result(parts, tmp_path_factory):
+    jax.config.update("jax_enable_x64", False)
+    network, machine, data = parts
+    out = tmp_path_factory.mktemp("run")
+    return cooptim.optimize(network, machine, data, cooptim.Budget(energy_ratio=20.0), plan=quick_plan(), out=out), out
+
+
+@pytest.mark.float32
+def test_every_design_of_a_run_is_legal_and_meets_the_deadline(parts, result):
+    network, machine, _ = parts
+    run, _ = result
+    table = tilings(network.workload, machine)
+    for name, one in run.designs.items():
+        space = DesignSpace(network.workload, machine, table, one.design.input_signed)
+        assert violations(space, one.design) == [], name
+        assert float(one.report.total_latency_ns) <= run.budget.latency_ns * (1 + 1e-6), name
+
+
+@pytest.mark.float32
+def test_the_16_bit_reference_runs_at_nominal_clock_and_supply(parts, result):
+    run, _ = result
+    design = run.designs["reference_16b"].design
+    np.testing.assert_allclose(design.supply_v, 1.03, rtol=1e-6)
+    np.testing.assert_allclose(design.freq_ghz, 0.2, rtol=1e-6)
+    # conv1: 4 passes of 16 pixels x 9 taps; conv2: 4 passes x 2 groups of 16 channels x 144; dense: 32 words
+    assert float(run.designs["reference_16b"].report.total_latency_ns) == pytest.approx((36 + 1152 + 32) * 5.0)
+
+
+@pytest.mark.float32
+def test_energies_are_ordered_bound_below_every_design_below_dense_16_bit(result):
+    run, _ = result
+    energies = [float(one.report.total_energy_pj) for one in run.designs.values()]
+    assert run.bound_pj < min(energies)
+    assert max(energies) < run.dense_16b_pj
+
+
+@pytest.mark.float32
+def test_a_run_ends_below_its_energy_budget(result):
+    run, _ = result
+    assert float(run.designs["final"].report.total_energy_pj) <= run.budget.energy_pj
+
+
+@pytest.mark.float32
+def test_pruned_weights_of_the_final_network_are_zero(parts, result):
+    network, _, data = parts
+    run, _ = result
+    final = run.designs["final"]
+    kernel = np.asarray(final.params["conv2"]["kernel"])
+    kept = np.abs(kernel) > float(final.design.threshold[1])
+    np.testing.assert_array_equal(kernel != 0, kept)
+
+
+@pytest.mark.float32
+def test_a_resumed_run_ends_bit_equal(parts, result):
+    network, machine, data = parts
+    run, out = result
+    again = cooptim.optimize(
+        network, machine, data, cooptim.Budget(energy_ratio=20.0), plan=quick_plan(), out=out, resume=True
+    )
+    for a, b in zip(_leaves(run), _leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.float32
+def test_a_budget_below_the_bound_names_demand_bound_gap_and_levers(parts):
+    network, machine, data = parts
+    with pytest.raises(InfeasibleBudget, match=r"energy budget 1 nJ is below the bound .* nJ .*gap .*times.*deadline"):
+        cooptim.optimize(network, machine, data, cooptim.Budget(energy_pj=1e3), plan=_short())
+
+
+def _short():
+    return dataclasses.replace(quick_plan(), float_steps=2)
+
+
+def _leaves(run):
+    final = run.designs["final"]
+    return [np.asarray(x) for x in jax.tree.leaves((final.params, final.state, final.design))]

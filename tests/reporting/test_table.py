@@ -1,0 +1,93 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from cooptim.mapping.frontier import tilings
+from cooptim.descent.summary import layer_rows, summary
+from cooptim.reporting import cost_table, layer_table, network_table, notes, summary_table
+from tests.reporting import fake_run
+
+
+def _text(*parts, width=80):
+    file = io.StringIO()
+    console = Console(file=file, width=width)
+    for part in parts:
+        console.print(part)
+    return file.getvalue()
+
+
+def _row(text, start):
+    return next(line.split() for line in text.splitlines() if line.strip().startswith(start))
+
+
+@pytest.fixture(scope="module")
+def run():
+    return fake_run.result()
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    return layer_rows(run, tilings(run.workload, run.machine))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_summary_compares_every_design_with_16_bit_guarded_and_not(run, width):
+    text = _text(summary_table(summary(run)), width=width)
+    assert _row(text, "float network")[-7:] == ["98.0", "%", "-", "-", "-", "-", "-"]
+    # 150 nJ over 6 nJ; 240 nJ unguarded over 6 nJ; 5 nJ of bound over 6 nJ.
+    assert _row(text, "joint") == ["joint", "97.2", "%", "6", "nJ", "25x", "40x", "3", "us", "83", "%"]
+    assert _row(text, "best uniform + pruning")[4:] == ["97.2", "%", "7.5", "nJ", "20x", "32x", "3", "us", "67", "%"]
+    assert _row(text, "16 b")[4:8] == ["150", "nJ", "1x", "1.6x"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_and_lose_nothing_to_ellipses(run, rows, width):
+    parts = [summary_table(summary(run)), layer_table(rows), cost_table(run.relaxed), network_table(run.workload)]
+    text = _text(*parts, width=width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width and "…" not in text
+
+
+def test_a_design_that_was_not_made_has_no_row(run):
+    designs = {key: run.designs[key] for key in ("reference_16b", "final")}
+    text = _text(summary_table(summary(fake_run.result(designs=designs))))
+    assert "best uniform" not in text and "joint" in text
+
+
+def test_notes_say_budget_bound_gap_and_local_optimality(run):
+    lines = "\n".join(notes(summary(run)))
+    assert "energy 6 nJ, latency 3 us, accuracy drop 0.5 points" in lines
+    assert "bound: 5 nJ, 30x below 16 b" in lines
+    assert "gap: legal over relaxed energy 1.053; the snap cost 0.20 points" in lines
+    assert "best of 240 single moves saves 1.1 % (fc.kernel: weight width 6 -> 5)" in lines
+
+
+def test_the_factors_of_the_bound_multiply_to_the_gain_over_16_bit(run):
+    factors = summary(run)["bound_factors"]
+    product = factors["mode_gain"] * factors["gating_ceiling"] * factors["dram_gain"]
+    assert product == pytest.approx(factors["total"])
+
+
+def test_layer_table_says_what_each_layer_chose(rows):
+    text = _text(layer_table(rows), width=120)
+    assert _row(text, "conv1.kernel")[:6] == ["conv1.kernel", "9216", "4/4", ".50/.75", "4x4b", "16,1,8,8"]
+    assert _row(text, "fc.kernel")[-2:] == ["50", "3.6"]  # utilization [%] and energy [nJ]
+
+
+def test_rows_read_from_csv_print_the_same(rows):
+    assert _text(layer_table([{k: str(v) for k, v in row.items()} for row in rows])) == _text(layer_table(rows))
+
+
+def test_cost_table_adds_up_with_standby(run):
+    text = _text(cost_table(run.relaxed))
+    # Scale 38: SRAM of layer 1 is 2 + 3 + 4, DRAM 7 + 8 + 9; all of it 3 * 45 + 15 = 150.
+    assert _row(text, "conv1.kernel")[1:7] == ["0.038", "0.342", "0.19", "0.228", "0.912", "1.71"]
+    assert _row(text, "standby") == ["standby", "0.57", "0.57"]
+    # Leakage is component 6: 3 * 6 * 38 = 684 pJ in the layers and 570 between inferences.
+    assert _row(text, "all") == ["all", "0.114", "1.03", "0.57", "1.25", "2.74", "5.7"]
+
+
+def test_network_table_lists_bounds_macs_and_weights(run):
+    text = _text(network_table(run.workload))
+    assert _row(text, "conv1.kernel")[1:] == ["conv", "K16", "OY8", "OX8", "FY3", "FX3", "9,216", "144"]
+    assert "9,856 MACs" in text
