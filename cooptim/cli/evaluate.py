@@ -5,9 +5,12 @@ import argparse
 import jax.numpy as jnp
 from rich.console import Console
 
-from cooptim import units
 from cooptim.cli.model import network, sample
+from cooptim.cli.quantity import positive
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent.assign import assign_hardware
+from cooptim.descent.price import Pricer
+from cooptim.descent.references import wide_design
 from cooptim.design.design import Design
 from cooptim.design.space import DesignSpace
 from cooptim.export import load_design, load_stats
@@ -15,9 +18,6 @@ from cooptim.hardware.load import load_machine
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats, dense_stats
-from cooptim.descent.assign import assign_hardware
-from cooptim.descent.price import Pricer
-from cooptim.descent.references import wide_design
 from cooptim.reporting import cost_table
 from cooptim.workload import Workload
 
@@ -25,7 +25,7 @@ from cooptim.workload import Workload
 def run(options: argparse.Namespace) -> int:
     """Prints the cost of a design by layer and component."""
     machine = load_machine(options.machine)
-    period = None if options.period is None else units.parse(options.period, "time")
+    period = None if options.period is None else positive("--period", options.period, "time")
     workload = network(options, sample(options)).workload
     if options.design is None:
         design, stats = wide(workload, machine)

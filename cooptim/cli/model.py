@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from cooptim.data import Dataset, load_data
@@ -73,6 +74,11 @@ def find(spec: str) -> Callable[..., Any]:
             f"--model {spec}: module {match.group(1)} cannot be imported ({error}); run from the directory that holds "
             "it or install it"
         ) from None
+    except Exception as error:  # whatever the user's module does when it is imported
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"--model {spec}: module {match.group(1)} fails on import with {type(error).__name__}: {reason}; mend it"
+        ) from error
     factory = getattr(module, match.group(2), None)
     if not callable(factory):
         have = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
@@ -81,8 +87,8 @@ def find(spec: str) -> Callable[..., Any]:
     return factory
 
 
-def sample(options: argparse.Namespace) -> np.ndarray:
-    """One input with its batch axis, from --input-shape or the data set."""
+def sample(options: argparse.Namespace) -> Any:
+    """One input with its batch axis, an image of the data set or just the shape of --input-shape."""
     if options.input_shape is None:
         return dataset(options).sample
     if options.data is not None:
@@ -90,4 +96,4 @@ def sample(options: argparse.Namespace) -> np.ndarray:
     if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", options.input_shape):
         raise ValueError(f"--input-shape {options.input_shape}: write sizes without the batch, such as 28x28x1")
     shape = tuple(int(n) for n in re.split("[x,]", options.input_shape))
-    return np.zeros((1, *shape), np.float32)
+    return jax.ShapeDtypeStruct((1, *shape), np.float32)

@@ -5,20 +5,22 @@ import dataclasses
 import math
 import re
 
-from cooptim import units
 from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_RATIO
-from cooptim.export import require_writable
-from cooptim.hardware.load import load_machine
+from cooptim.cli.quantity import positive
 from cooptim.descent.plan import Plan
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
+from cooptim.export import require_writable
+from cooptim.hardware.load import load_machine
 from cooptim.reporting import Progress, report
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the whole job and writes its directory."""
     goal, lengths = budget(options), plan(options)
+    if not 0 <= options.seed < 2**31:
+        raise ValueError(f"--seed {options.seed}: write a whole number from 0 to 2147483647")
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
@@ -38,7 +40,7 @@ def budget(options: argparse.Namespace) -> Budget:
     if options.energy is not None:
         share = re.fullmatch(r"\s*1\s*/\s*(\d+(?:\.\d+)?)\s*", options.energy)
         if share is None:
-            energy_pj = _quantity("--energy", options.energy, "energy")
+            energy_pj = positive("--energy", options.energy, "energy")
         ratio = float(share.group(1)) if share else 0.0
         if share and ratio <= 0:
             raise ValueError(f"--energy {options.energy}: not a share; write 1/25 for a 25th of the 16-bit reference")
@@ -47,21 +49,10 @@ def budget(options: argparse.Namespace) -> Budget:
     return Budget(
         energy_pj=energy_pj,
         energy_ratio=None if energy_pj is not None else ratio,
-        latency_ns=None if options.latency is None else _quantity("--latency", options.latency, "time"),
-        area_mm2=None if options.area is None else _quantity("--area", options.area, "area"),
+        latency_ns=None if options.latency is None else positive("--latency", options.latency, "time"),
+        area_mm2=None if options.area is None else positive("--area", options.area, "area"),
         accuracy_drop=options.drop / 100.0,
     )
-
-
-def _quantity(option: str, text: str, quantity: str) -> float:
-    """A positive quantity with its unit."""
-    try:
-        value = units.parse(text, quantity)
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from None
-    if not value > 0:
-        raise ValueError(f"{option} {text}: not above 0; ask for what a design can reach")
-    return value
 
 
 def plan(options: argparse.Namespace) -> Plan | None:

@@ -51,17 +51,24 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
     _machine(parser)
     parser.add_argument(
         "--energy",
-        help=f"energy per inference, such as 50nJ, or a share of the 16-bit reference; default 1/{DEFAULT_RATIO:g}",
+        metavar="50nJ",
+        help=f"energy per inference, or a share of the 16-bit reference such as 1/40; default 1/{DEFAULT_RATIO:g}",
     )
-    parser.add_argument("--latency", help="deadline, such as 2ms; default: the latency of the 16-bit reference")
-    parser.add_argument("--area", help="silicon, such as 2mm2; matters where the machine frees a size")
+    parser.add_argument("--latency", metavar="2ms", help="deadline; default: the latency of the 16-bit reference")
+    parser.add_argument("--area", metavar="2mm2", help="silicon; matters where the machine frees a size")
     parser.add_argument(
-        "--drop", type=float, default=0.5, help="validation accuracy that may be lost [points]; default %(default)s"
+        "--drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="validation accuracy that may be lost; default %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, batches and splits; default %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (splits are fixed); default %(default)s"
+    )
     parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
-    parser.add_argument("--steps", type=int, help="steps of each descent, instead of the plan's")
+    parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 
 
@@ -70,7 +77,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _machine(parser)
     parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
     parser.add_argument("--design", help="design.json of a run; default: 16 bit, nominal clock and supply")
-    parser.add_argument("--period", help="time from one inference to the next, such as 1ms; default: the latency")
+    parser.add_argument("--period", metavar="1ms", help="time from one inference to the next; default: the latency")
 
 
 def _trace(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from cooptim.cost.report import CostReport
 from cooptim.design.design import Design
-from cooptim.design.knobs import Phase, free_phase, frozen_phase, knob_names
+from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
 from cooptim.descent.checkpoint import Checkpoints
-from cooptim.descent.finalize import Limits, finalize, improve, price, spend
+from cooptim.descent.finalize import Limits, bind, finalize, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
 from cooptim.descent.references import uniform_phase
 from cooptim.descent.result import Priced
@@ -59,9 +59,11 @@ def descend(
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
     begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
+    begin = dataclasses.replace(begin, knobs=best_hardware(task, begin, free_phase(task.layers), period))
     moving = tuple(n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range"))
     stage = Stage(
-        name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=bits is None, period_ns=period,
+        name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=True, period_ns=period,
+        refit=lambda state, phase: best_hardware(task, state, phase, period),
         **_budgets(task, begin, phase, limits),
     )  # fmt: skip
     end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
@@ -71,10 +73,10 @@ def descend(
     before = task.measure.accuracy(end.params, end.state, soft, task.data.x_val, task.data.y_val)[0]
     design = finalize(task, soft, end.params, end.state, period)
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
-    design = spend(task, end.params, end.state, design, limits)
-    end = dataclasses.replace(end, state=settled(task, end.params, end.state, design))
+    design, state = bind(task, end.params, end.state, design, limits)
     if bits is None:
-        design, _ = improve(task, end.params, end.state, design, limits)
+        design, state = improve(task, end.params, state, design, limits)
+    end = dataclasses.replace(end, state=state)
     final = _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
     return Descent(final, relaxed, history, before - after)
 
@@ -97,9 +99,9 @@ def _finetune(task, end, design, limits, name, checkpoints, progress, learn_widt
     held = _held(task, tuned, phase, design)
     state = settled(task, tuned.params, tuned.state, held)
     legal = finalize(task, held, tuned.params, state, limits.latency_ns)
-    legal = spend(task, tuned.params, state, legal, limits)
+    legal, state = bind(task, tuned.params, state, legal, limits)
     if learn_widths:
-        legal, _ = improve(task, tuned.params, state, legal, limits)
+        legal, state = improve(task, tuned.params, state, legal, limits)
     params = task.network.harden(tuned.params, legal)
     return priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
 
@@ -111,6 +113,14 @@ def _held(task: Task, tuned: TrainState, phase: Phase, design: Design) -> Design
         fine, mode=design.mode, tiling=design.tiling, supply_v=design.supply_v, freq_ghz=design.freq_ghz,
         threshold=design.threshold, buffer_bits=design.buffer_bits,
     )  # fmt: skip
+
+
+def best_hardware(task: Task, state: TrainState, phase: Phase, deadline_ns: float) -> Knobs:
+    """Knobs whose tilings and supplies are the best legal ones at today's widths; modes keep their preference, for
+    narrower ones may become legal on the way."""
+    legal = finalize(task, decode(task, state.knobs, phase), state.params, state.state, deadline_ns)
+    found = task.space.encode(jax.tree.map(jnp.asarray, legal))
+    return dataclasses.replace(state.knobs, tiling_logits=found.tiling_logits, supply=found.supply)
 
 
 def _begin(task: Task, params: Any, state: Any, bits: float) -> TrainState:

@@ -13,12 +13,13 @@ from cooptim.design.legal import IllegalDesign, snap, violations
 from cooptim.network.stats import Stats
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.moves import Move, hardware_moves, legal_moves, width_moves
-from cooptim.descent.task import Task
+from cooptim.descent.task import Task, settled
 
 LOSS_LEEWAY = 0.1  # a single move may cost this much validation loss [nat] and still count as free
 _SAVING = 0.02  # a move that saves less than this share of the energy is not worth a change
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
+_ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,22 +88,40 @@ def spend(task: Task, params: Any, state: Any, design: Design, limits: Limits) -
     return dataclasses.replace(design, threshold=design.threshold * high)
 
 
-def improve(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, int]:
+def bind(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, Any]:
+    """(design, state) whose energy budget binds with batch statistics up to date: `spend`, settle, and again.
+
+    Pruning shifts the statistics and the statistics shift the zero rates, so each waits for the other.
+    """
+    aimed = limits.energy_pj
+    for _ in range(_ROUNDS):
+        design = spend(task, params, state, design, dataclasses.replace(limits, energy_pj=aimed))
+        state = settled(task, params, state, design)
+        if limits.energy_pj is None or aimed is None:
+            break
+        cost = float(price(task, params, state, design, limits.latency_ns)[0].total_energy_pj)
+        if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
+            break
+        aimed *= min(1.0, (1.0 - 0.25 * _BAND) * limits.energy_pj / cost)
+    return design, state
+
+
+def improve(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, Any]:
     """Takes single moves while one saves more than 2 % energy within all budgets at <= 0.1 validation loss.
 
-    After each move the energy it freed is spent on weights again. Returns the design and the number of moves taken.
+    After each move the energy it freed is spent on weights again. Returns design and state.
     """
-    taken = 0
     for _ in range(4 * task.layers):
         best = best_move(task, params, state, design, limits)[0]
         if best is None:
             break
         moved = finalize(task, best.design, params, state, limits.latency_ns) if best.retrains else best.design
-        moved = spend(task, params, state, moved, limits)
-        if task.measure.accuracy(params, state, moved, task.data.x_val, task.data.y_val)[0] < limits.val_accuracy:
+        moved, settled_state = bind(task, params, state, moved, limits)
+        reached = task.measure.accuracy(params, settled_state, moved, task.data.x_val, task.data.y_val)[0]
+        if reached < limits.val_accuracy:
             break
-        design, taken = moved, taken + 1
-    return design, taken
+        design, state = moved, settled_state
+    return design, state
 
 
 def best_move(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import batch_indices
-from cooptim.design.knobs import Knobs, Phase, float_phase, free_phase, knob_names
+from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.constraint import Budgets, travelling
 from cooptim.descent.plan import Plan
@@ -34,6 +34,7 @@ class Stage:
       log_start, log_target: log cost at the start and the target, axis CONSTRAINTS; None without budgets.
       active: which budgets count.
       phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
+      refit: what the knobs become at that moment: the hardware fitted to widths that no longer move.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Stage:
     travel: bool = True
     anneal: bool = True
     period_ns: float = 0.0
+    refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
 def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) -> Control:
@@ -97,10 +99,12 @@ def run_stage(
     saved_at, seen = time.monotonic(), None
     for step in range(first, stage.steps):
         if stage.freeze and step == math.ceil(plan.freeze_share * stage.steps):
-            design = task.space.decode(state.knobs, plan.end_temperature, free_phase(task.layers))
+            design = task.space.decode(state.knobs, plan.end_temperature, phase)
             phase = dataclasses.replace(
                 phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
             )
+            if stage.refit is not None:
+                state = dataclasses.replace(state, knobs=stage.refit(state, phase))
         index = batch_indices(task.seed, step, len(data.x_train), min(plan.batch, len(data.x_train)))
         control = control_at(plan, stage, state.knobs, step, phase)
         state, seen = task.step(state, control, shifted(data.x_train[index], plan.shift_pixels, task.seed, step), data.y_train[index])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cooptim.descent.compile import compiled
 from cooptim.design.design import Design
 from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
@@ -31,8 +32,8 @@ class Measure:
         def settle(params, state, design, x, key):  # type: ignore[no-untyped-def]
             return self.network.apply(params, state, x, design, train=True, rngs=key)[1]
 
-        object.__setattr__(self, "_run", jax.jit(run))
-        object.__setattr__(self, "_settle", jax.jit(settle))
+        object.__setattr__(self, "_run", compiled(run))
+        object.__setattr__(self, "_settle", compiled(settle))
 
     def settled(self, params: Any, state: Any, design: Design, batches: Iterable[np.ndarray]) -> Any:
         """State of the network after training-mode passes with everything else held.

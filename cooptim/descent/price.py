@@ -9,6 +9,7 @@ import numpy as np
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import CostReport
+from cooptim.descent.compile import compiled
 from cooptim.design.design import Design
 from cooptim.design.space import DesignSpace
 from cooptim.network.stats import Stats
@@ -41,8 +42,8 @@ class Pricer:
             r = price(design, stats, period_ns)
             return r.layer_energy_pj, r.latency_ns, r.total_energy_pj, r.total_latency_ns, r.area_mm2
 
-        object.__setattr__(self, "_one", jax.jit(price))
-        object.__setattr__(self, "_block", jax.jit(jax.vmap(summary, in_axes=(0, None, None))))
+        object.__setattr__(self, "_one", compiled(price))
+        object.__setattr__(self, "_block", compiled(jax.vmap(summary, in_axes=(0, None, None))))
 
     def report(self, design: Design, stats: Stats, period_ns: float) -> CostReport:
         """The full report of one design."""

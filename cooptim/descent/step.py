@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent.compile import compiled
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.space import MIN_BITS, DesignSpace
 from cooptim.network.trace import Network
@@ -167,4 +168,4 @@ def make_step(
         )
         return new, seen
 
-    return jax.jit(step, donate_argnums=0)
+    return compiled(step, donate_argnums=0)

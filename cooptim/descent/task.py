@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import Dataset, batch_indices
+from cooptim.descent.compile import compiled
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
@@ -65,7 +66,7 @@ def build_task(network: Network, machine: Machine, data: Dataset, plan: Plan, se
 
 def observe(network: Network, params: Any, state: Any, data: Dataset, chunk: int) -> Any:
     """Extrema and root mean squares of every operand on the first training images."""
-    return jax.jit(network.observe)(params, state, jnp.asarray(data.x_train[:chunk]))
+    return compiled(network.observe)(params, state, jnp.asarray(data.x_train[:chunk]))
 
 
 def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:

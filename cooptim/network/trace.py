@@ -95,7 +95,7 @@ class Network:
         traced, rows, mask_rows = self._traced(params, state, x, rngs, train)
         knobs = site_knobs(design, rows, mask_rows, rows_off, layers)
         machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off))
-        outs, measured = machine.run(traced.jaxpr, jax.tree.leaves((params, state, x, rngs)), (), knobs)
+        outs, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
         return y, new_state, Stats(*densities)
@@ -118,7 +118,7 @@ class Network:
         """Extrema and root mean squares of the operands in one batch, as the network was given; works under jit."""
         traced, rows, _ = self._traced(params, state, x, rngs, train)
         machine = Interpreter(traced.plan, observing())
-        _, measured = machine.run(traced.jaxpr, jax.tree.leaves((params, state, x, rngs)), (), {})
+        _, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), {})
         get = functools.partial(by_layer, measured, rows=rows, layers=len(self.layer_names))
         return Observation(
             weight_max=get("weight_max"),
@@ -205,6 +205,10 @@ def trace(
 
 def _shapes(tree: PyTree) -> PyTree:
     return jax.eval_shape(lambda t: t, tree)
+
+
+def _arrays(*trees: PyTree) -> list[Any]:
+    return [jnp.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
 def _first_image(x: PyTree, batch_axis: int) -> PyTree:

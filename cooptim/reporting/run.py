@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cooptim.export import require_writable, write_result
-from cooptim.mapping.frontier import tilings
 from cooptim.descent.result import Result
 from cooptim.descent.summary import layer_rows, summary
+from cooptim.export import require_writable, write_result
+from cooptim.mapping.frontier import tilings
 from cooptim.reporting.table import layer_table, notes, summary_table
 
 

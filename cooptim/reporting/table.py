@@ -61,6 +61,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         f"budget: energy {spell(budget['energy_pj'], 'energy')}, latency {spell(budget['latency_ns'], 'time')}, "
         f"accuracy drop {digits(100.0 * budget['accuracy_drop'])} points on validation"
     ]
+    lines += _missed(summary)
     if energy["bound"] is not None:
         gain = _ratio(energy["reference_16b"], energy["bound"])
         line = f"bound: {spell(energy['bound'], 'energy')}, {times(gain)} below 16 b"
@@ -81,6 +82,25 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"local optimality: best of {int(local['moves'])} single moves saves {percent(local.get('best_saving'))} "
             f"({local.get('move', '-')})"
+        )
+    return lines
+
+
+def _missed(summary: Mapping[str, Any]) -> list[str]:
+    """One line a budget that the joint design breaks."""
+    budget, lines = summary["budget"], []
+    for what, quantity, cost, limit in (
+        ("energy", "energy", summary["energy_pj"]["final"], budget["energy_pj"]),
+        ("latency", "time", summary["latency_ns"].get("final"), budget["latency_ns"]),
+    ):
+        over = _ratio(cost, limit)
+        if over is not None and over > 1.0 + 1e-5:
+            lines.append(f"MISSED: the joint design takes {spell(cost, quantity)}, {times(over)} its {what} budget")
+    parent, final = (summary["accuracy_val"].get(key) for key in ("float", "final"))
+    if parent is not None and final is not None and parent - final > budget["accuracy_drop"] + 1e-6:
+        lines.append(
+            f"MISSED: the joint design loses {_points(parent - final)} on validation, "
+            f"{digits(100.0 * budget['accuracy_drop'])} were allowed; give it more energy or more steps"
         )
     return lines
 

@@ -21,17 +21,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-import cooptim
 from cooptim.data.dataset import split_dataset
-from cooptim.design.knobs import float_phase, free_phase, frozen_phase, knob_names
 from cooptim.network.examples import LeNet5
-from cooptim.descent.loop import Stage, control_at
-from cooptim.descent.plan import Plan
-from cooptim.descent.step import init_state
-from cooptim.descent.task import build_task, calibrated_knobs
 
 HERE = pathlib.Path(__file__).parent
-BATCH, IMAGES = 128, 6_000
+BATCH, IMAGES, STEPS = 128, 6_000, 60
 
 
 def made_up_data():
@@ -63,7 +57,17 @@ def float_step():
 
 
 def joint_step():
-    """(jitted step, its state, controls of every phase): the package's own, under three budgets."""
+    """(jitted step, its state, controls of every phase): the package's own, under three budgets.
+
+    What it needs is imported here, so that a process of the float step holds none of it.
+    """
+    import cooptim
+    from cooptim.descent.loop import Stage, control_at
+    from cooptim.descent.plan import Plan
+    from cooptim.descent.step import init_state
+    from cooptim.descent.task import build_task, calibrated_knobs
+    from cooptim.design.knobs import float_phase, free_phase, frozen_phase, knob_names
+
     data, plan = made_up_data(), Plan()
     network = cooptim.trace(LeNet5(nnx.Rngs(0)), data.sample)
     task = build_task(network, cooptim.load_machine("envision"), data, plan, 0, network.params, network.state)
@@ -147,10 +151,12 @@ def train(kind: str, steps: int) -> float:
     """Peak resident memory [MiB] of a process that trains LeNet-5 for so many steps and measures its accuracy."""
     data = made_up_data()
     if kind == "optimize":  # the whole run: float parent, references, descent, repair
+        import cooptim
+        from cooptim.descent.plan import Plan
+
         network = cooptim.trace(LeNet5(nnx.Rngs(0)), data.sample)
         plan = Plan(
             float_steps=steps, steps=steps, finetune_steps=steps // 4, batch=BATCH, uniform_bits=(4,), attempts=1,
-            budget_share=0.6,
         )  # fmt: skip
         cooptim.optimize(network, cooptim.load_machine("envision"), data, plan=plan)
     else:
@@ -191,7 +197,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.child:
         what, which = args.child
-        print(compile_cost(which) if what == "compile" else train(which, 100))
+        print(compile_cost(which) if what == "compile" else train(which, STEPS))
         return 0
     found: dict[str, float] = {}
     if "step" not in args.skip:
@@ -201,7 +207,9 @@ def main() -> int:
         found |= {"compile_ratio": found["joint_compile_s"] / found["float_compile_s"], "traces": traces()}
     if "memory" not in args.skip:
         found |= {f"{kind}_rss_mib": child("memory", kind) for kind in ("float", "joint", "optimize")}
-        found |= {f"{kind}_rss_ratio": found[f"{kind}_rss_mib"] / found["float_rss_mib"] for kind in ("joint", "optimize")}
+        found |= {
+            f"{kind}_rss_ratio": found[f"{kind}_rss_mib"] / found["float_rss_mib"] for kind in ("joint", "optimize")
+        }
     for name, value in found.items():
         print(f"{name:22s} {value:10.3f}")
     limits = {

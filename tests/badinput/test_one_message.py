@@ -79,7 +79,9 @@ MACHINES = {
 
 
 @pytest.mark.parametrize("fault", MACHINES)
-@pytest.mark.parametrize("command", [("machines", "show"), ("validate", "--machine"), ("evaluate", *SHAPE, "--machine")])
+@pytest.mark.parametrize(
+    "command", [("machines", "show"), ("validate", "--machine"), ("evaluate", *SHAPE, "--machine")]
+)
 def test_a_faulty_machine_file_is_named_with_the_field_and_what_is_legal(refused, here, command, fault):
     old, new, parts = MACHINES[fault]
     assert TEXT.count(old) == 1
@@ -133,7 +135,9 @@ def test_a_truncated_idx_file_is_named(refused, here):
     ):
         header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
         (here / "idx" / f"{name}.gz").write_bytes(gzip.compress(header + array.tobytes()[:-5]))
-    _has(refused(*SHORT, "--data", "idx"), "train-images-idx3-ubyte.gz: truncated", "1931 bytes.* needs 1936", "fetch it")
+    _has(
+        refused(*SHORT, "--data", "idx"), "train-images-idx3-ubyte.gz: truncated", "1931 bytes.* needs 1936", "fetch it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,3 +199,28 @@ def test_a_failing_report_leaves_the_run_before_it_whole(run, here, monkeypatch)
     monkeypatch.setattr(command, "optimize", infeasible)
     assert run("optimize", "--model", "nets:dense", "--out", "run", "--energy", "1nJ")[0] == 2
     assert (here / "run" / "result.json").read_bytes() == before and not list(here.glob("run/.*"))
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [("def f(: pass", "SyntaxError: invalid syntax"), ("raise RuntimeError('no luck')", "RuntimeError: no luck")],
+)
+def test_a_module_that_fails_on_import_is_named(refused, here, source, found):
+    (here / "own_broken.py").write_text(source)
+    _has(refused("trace", "--model", "own_broken:f", *SHAPE), "--model own_broken:f", f"fails on import with {found}")
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648"])
+def test_a_seed_out_of_range_is_named_with_the_range(refused, here, seed):
+    _has(refused(*SHORT, f"--seed={seed}"), f"--seed {seed}: ", "from 0 to 2147483647")
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["0ns", "-3ns", "1e999ns"])
+def test_a_period_that_is_no_time_is_named(refused, text):
+    _has(refused("evaluate", *SHAPE, f"--period={text}"), f"--period {text}: not above 0 and finite", "such as 2ms")
+
+
+def test_an_input_larger_than_memory_is_only_a_shape(run, here):
+    code, out, err = run("trace", "--model", "nets:maps", "--input-shape", "99999x99999x1")
+    assert (code, err) == (0, "") and f"{99999 * 99999 * 90:,} MACs" in out

@@ -38,6 +38,43 @@ FAULTS = [
     ("supply above the ceiling", "supply_v", 1, "above", "dense: supply "),
     ("clock above the law", "freq_ghz", 1, "too fast", "dense: clock "),
 ]
+UNSEEN = [
+    ("clock of zero", "freq_ghz", 0, 0.0, "conv: clock 0.0000 GHz is no multiple"),
+    ("clock that is no number", "freq_ghz", 0, np.nan, "conv: clock nan GHz"),
+    ("clock off the grid", "freq_ghz", 1, 0.0105, "dense: clock 0.0105 GHz is no multiple"),
+    ("weight step of zero", "weight_step", 0, 0.0, "conv: weight step 0"),
+    ("input step below zero", "input_step", 1, -0.05, "dense: input step -0.05"),
+    ("weight range that is no number", "weight_range", 0, np.nan, "conv: weight step 0.01 and range nan"),
+    ("threshold below zero", "threshold", 1, -0.5, "dense: threshold -0.5"),
+]
+
+
+# `violations` does not look at these yet; take the mark away with the gap.
+unseen = pytest.mark.xfail(strict=True, reason="violations says nothing of it")
+
+
+@unseen
+@pytest.mark.parametrize(("field", "layer", "value", "line"), [f[1:] for f in UNSEEN], ids=[f[0] for f in UNSEEN])
+def test_a_value_without_meaning_is_one_line_too(space, field, layer, value, line):
+    found = violations(space, replace_at(legal_design(space), field, layer, value))
+    assert len(found) == 1 and found[0].startswith(line), found
+
+
+@unseen
+def test_a_supply_that_is_no_number_is_named_first(space):
+    found = violations(space, replace_at(legal_design(space), "supply_v", 0, np.nan))
+    assert found[0].startswith("conv: supply nan V is not on the grid")
+
+
+@unseen
+@pytest.mark.parametrize("share", [0.25, 1.003, 8.0])
+def test_a_buffer_that_the_machine_has_not_is_one_line(space, share):
+    b = space.machine.buffer
+    size = float(b.max_bits if b.free and share > 1 else b.size_bits) * share
+    if b.free and share < 1:
+        size = float(b.min_bits) + 0.25 * float(b.step_bits)
+    found = violations(space, dataclasses.replace(legal_design(space), buffer_bits=jnp.asarray(size)))
+    assert len(found) == 1 and found[0].startswith(f"buffer of {size:.0f} bit: "), found
 
 
 def _broken(space, design, field, layer, value):
@@ -74,7 +111,9 @@ def test_a_tiling_larger_than_the_buffer_is_named_with_demand_and_room(space):
     room = (need[0] + need[1]) / 2  # holds the dense layer only
     assert need[1] < room < need[0]
     found = violations(space, dataclasses.replace(design, buffer_bits=jnp.asarray(room)))
-    assert f"conv: tiling needs {need[0]:.0f} bit, the buffer has {room:.0f}" in found
+    assert [line for line in found if "buffer of" not in line] == [
+        f"conv: tiling needs {need[0]:.0f} bit, the buffer has {room:.0f}"
+    ]
     assert not [line for line in found if line.startswith("dense")]
 
 

@@ -497,6 +497,15 @@ def test_each_shape_is_traced_once():
     assert calls == [(1, 4), (5, 4), (7, 4)]
 
 
+@pytest.mark.float32
+def test_numpy_images_of_another_precision_are_taken_as_jax_takes_them():
+    params, image = np.eye(4), np.full((2, 4), 0.3)  # float64, which becomes float32 here
+    net = trace(lambda p, x: x @ p, params, image)
+    y, _, _ = net.apply(params, {}, image, design(1, weight_range=2.0))
+    np.testing.assert_array_equal(y, np.full((2, 4), 0.25))
+    assert y.dtype == jnp.float32
+
+
 def test_sweep_over_designs_maps():
     net = trace(two_layers, PARAMS, X)
     base = design(2)

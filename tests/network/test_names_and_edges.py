@@ -216,12 +216,12 @@ def test_nested_jit_remat_and_vmap_are_looked_into():
     assert net.layer_names == ("a", "b", "c") and net.workload.macs == 48
 
 
-def test_cond_is_priced_by_its_dearest_branch_and_says_so():
+@pytest.mark.parametrize("dearest", [0, 1])
+def test_cond_is_priced_by_its_dearest_branch_and_says_so(dearest):
     def fn(p, x):
-        h = jax.lax.cond(
-            x.sum() > 0, lambda x: x @ p["small"] @ p["back"], lambda x: jnp.tanh(x @ p["big"]), x @ p["stem"]
-        )
-        return h @ p["big"]
+        branches = [lambda x: x @ p["small"] @ p["back"]]
+        branches.insert(dearest, lambda x: jnp.tanh(x @ p["big"]))
+        return jax.lax.switch(jnp.int32(x[0, 0]), branches, x @ p["stem"]) @ p["big"]
 
     params = {"stem": normal(0, 8, 8), "small": normal(1, 8, 2), "back": normal(2, 2, 8), "big": normal(3, 8, 8)}
     net = trace(fn, params, normal(4, 3, 8))

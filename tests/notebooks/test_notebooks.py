@@ -53,7 +53,9 @@ def test_the_own_training_step_reaches_its_budget_with_a_legal_design(monkeypatc
         "float": float_accuracy, "final": final_accuracy,
     }"""
     notebook, found = run("01_your_own_training_step.ipynb", monkeypatch, tmp_path, probe)
-    assert outputs(notebook, "error") == [] and [o.text for o in outputs(notebook, "stream") if o.name == "stderr"] == []
+    assert (
+        outputs(notebook, "error") == [] and [o.text for o in outputs(notebook, "stream") if o.name == "stderr"] == []
+    )
     assert len(outputs(notebook, "display_data")) == 1  # the figure
     assert found["broken"] == []
     assert found["energies"][-1] < found["energies"][0] / 5
