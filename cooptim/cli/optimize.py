@@ -52,6 +52,7 @@ def budget(options: argparse.Namespace) -> Budget:
         latency_ns=None if options.latency is None else positive("--latency", options.latency, "time"),
         area_mm2=None if options.area is None else positive("--area", options.area, "area"),
         accuracy_drop=options.drop / 100.0,
+        lift=options.energy is None,  # a share that was asked for stands, or is refused
     )
 
 

@@ -102,7 +102,7 @@ def energy_bound_pj(
     if fastest > period * (1.0 + _SLACK):
         raise ValueError(
             f"deadline {period:.6g} ns for {workload.name} on {machine.name}: no legal design is faster than "
-            f"{fastest:.6g} ns; allow more time, fewer MACs or a faster machine"
+            f"{fastest:.6g} ns (gap {fastest / period:.3g} times); allow more time, fewer MACs or a faster machine"
         )
     value, price, pick = _dual(gated, period)
     ungated, _, picked = _dual(dense, period)

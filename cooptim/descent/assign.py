@@ -5,11 +5,11 @@ import itertools
 
 import numpy as np
 
+from cooptim.descent.price import Pricer
 from cooptim.design.design import Design
 from cooptim.design.legal import grid_clock_ghz, snap_widths
 from cooptim.design.space import DesignSpace
 from cooptim.network.stats import Stats
-from cooptim.descent.price import Pricer
 
 
 class InfeasibleDeadline(ValueError):
@@ -119,9 +119,7 @@ def _best_rows(space, pricer, design, stats, mode, period_ns):  # type: ignore[n
     demand = np.asarray(space.working_set_bits(one_hot))
     fits = (demand <= float(design.buffer_bits)) & (space.tilings.valid > 0)
     nominal_v = float(space.machine.supply.nominal_v)
-    batch = [
-        _with(space, design, mode, np.full(layers, row), nominal_v, True) for row in range(space.tilings.rows)
-    ]
+    batch = [_with(space, design, mode, np.full(layers, row), nominal_v, True) for row in range(space.tilings.rows)]
     prices = pricer.many(batch, stats, period_ns)
     cost = np.where(fits.T, prices.layer_energy_pj, np.inf)
     return np.argmin(cost, axis=0), fits.any(axis=1)

@@ -25,7 +25,9 @@ def excess(log_cost: Float[Array, "constraint"], budgets: Budgets) -> Float[Arra
     return jnp.where(budgets.active > 0, log_cost - budgets.log_cost, 0.0)
 
 
-def penalty(c: Float[Array, "constraint"], multipliers: Float[Array, "constraint"], strength: Float[ArrayLike, ""]) -> Float[Array, ""]:
+def penalty(
+    c: Float[Array, "constraint"], multipliers: Float[Array, "constraint"], strength: Float[ArrayLike, ""]
+) -> Float[Array, ""]:
     """What broken budgets add to the loss: multiplier * c + strength/2 * max(c, 0)^2, summed."""
     return jnp.sum(multipliers * c + 0.5 * strength * jnp.maximum(c, 0.0) ** 2)
 

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.report import CostReport
-from cooptim.design.design import Design
-from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.finalize import Limits, bind, finalize, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
@@ -17,9 +15,11 @@ from cooptim.descent.references import uniform_phase
 from cooptim.descent.result import Priced
 from cooptim.descent.step import TrainState, init_state
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced, settled
+from cooptim.design.design import Design
+from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
 
 _QUANTIZER = ("weight_log2_step", "input_log2_step")
-_HARDWARE = ("mode_logits", "tiling_logits", "supply", "buffer")
+_SNAP_LEEWAY = 0.005  # validation accuracy that a move may cost before fine-tuning, as a fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,9 @@ def descend(
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
     begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
     begin = dataclasses.replace(begin, knobs=best_hardware(task, begin, free_phase(task.layers), period))
-    moving = tuple(n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range"))
+    moving = tuple(
+        n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range")
+    )
     stage = Stage(
         name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=True, period_ns=period,
         refit=lambda state, phase: best_hardware(task, state, phase, period),
@@ -75,7 +77,10 @@ def descend(
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
     design, state = bind(task, end.params, end.state, design, limits)
     if bits is None:
-        design, state = improve(task, end.params, state, design, limits)
+        # Fine-tuning still follows, so a move may cost a little more here than in the end.
+        reached = task.measure.accuracy(end.params, state, design, task.data.x_val, task.data.y_val)[0]
+        leeway = dataclasses.replace(limits, val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
+        design, state = improve(task, end.params, state, design, leeway)
     end = dataclasses.replace(end, state=state)
     final = _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
     return Descent(final, relaxed, history, before - after)
@@ -116,11 +121,19 @@ def _held(task: Task, tuned: TrainState, phase: Phase, design: Design) -> Design
 
 
 def best_hardware(task: Task, state: TrainState, phase: Phase, deadline_ns: float) -> Knobs:
-    """Knobs whose tilings and supplies are the best legal ones at today's widths; modes keep their preference, for
-    narrower ones may become legal on the way."""
+    """Knobs whose tilings and supplies are the best legal ones at today's widths.
+
+    Modes follow once the widths are frozen; before, they keep their preference, for narrower ones may become legal.
+    """
     legal = finalize(task, decode(task, state.knobs, phase), state.params, state.state, deadline_ns)
     found = task.space.encode(jax.tree.map(jnp.asarray, legal))
-    return dataclasses.replace(state.knobs, tiling_logits=found.tiling_logits, supply=found.supply)
+    frozen = phase.frozen > 0.5
+    return dataclasses.replace(
+        state.knobs,
+        tiling_logits=found.tiling_logits,
+        supply=found.supply,
+        mode_logits=jnp.where(frozen, found.mode_logits, state.knobs.mode_logits),
+    )
 
 
 def _begin(task: Task, params: Any, state: Any, bits: float) -> TrainState:
@@ -128,7 +141,7 @@ def _begin(task: Task, params: Any, state: Any, bits: float) -> TrainState:
     return init_state(copy(params), copy(state), calibrated_knobs(task, params, state, bits), task.seed)
 
 
-def _budgets(task: Task, begin: TrainState, phase: Phase, limits: Limits) -> dict[str, np.ndarray]:
+def _budgets(task: Task, begin: TrainState, phase: Phase, limits: Limits) -> dict[str, Any]:
     """Where the travelling budgets start (today's cost) and end."""
     design = decode(task, begin.knobs, phase)
     report, _ = price(task, begin.params, begin.state, design, limits.latency_ns)

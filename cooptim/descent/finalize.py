@@ -4,16 +4,15 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.report import CostReport
+from cooptim.descent.assign import assign_hardware
+from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
+from cooptim.descent.task import Task, settled
 from cooptim.design.design import Design
 from cooptim.design.legal import IllegalDesign, snap, violations
 from cooptim.network.stats import Stats
-from cooptim.descent.assign import assign_hardware
-from cooptim.descent.moves import Move, hardware_moves, legal_moves, width_moves
-from cooptim.descent.task import Task, settled
 
 LOSS_LEEWAY = 0.1  # a single move may cost this much validation loss [nat] and still count as free
 _SAVING = 0.02  # a move that saves less than this share of the energy is not worth a change
@@ -124,9 +123,7 @@ def improve(task: Task, params: Any, state: Any, design: Design, limits: Limits)
     return design, state
 
 
-def best_move(
-    task: Task, params: Any, state: Any, design: Design, limits: Limits
-) -> tuple[Move | None, float, int]:
+def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Move | None, float, int]:
     """(the move that saves most, its share of the energy, moves priced) among those that keep every budget.
 
     Exhaustive over one width +-1, one mode, one tiling and one supply step. A move that changes what the network
@@ -143,7 +140,8 @@ def best_move(
         ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
         saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
         best = (still[int(np.argmax(saving))], float(np.max(saving)))
-    changed = legal_moves(space, width_moves(space, design, -1) + width_moves(space, design, +1))
+    changed = width_moves(space, design, -1) + width_moves(space, design, +1) + mode_moves(space, design)
+    changed = legal_moves(space, changed)
     for move in changed:
         moved, _ = price(task, params, state, move.design, limits.latency_ns)
         saved = 1.0 - float(moved.total_energy_pj) / now

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import batch_indices
-from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.constraint import Budgets, travelling
 from cooptim.descent.plan import Plan
 from cooptim.descent.step import Control, TrainState
 from cooptim.descent.task import Task
+from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 
 HISTORY = ("step", "loss", "accuracy", "log_energy", "log_latency", "multiplier_energy", "weight_bits", "density")
 _EVERY = 10  # steps between two rows of the history
@@ -59,16 +59,18 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
     late = 1.0 if progress < plan.freeze_share else max(0.1, (1.0 - progress) / (1.0 - plan.freeze_share))
     span = math.log(plan.end_temperature / plan.start_temperature)
     warm = min(1.0, progress / plan.freeze_share) if stage.anneal else 1.0
-    log_cost, active = np.zeros(3), np.zeros(3)
+    log_cost: Any = np.zeros(3)
+    active: Any = np.zeros(3)
     if stage.log_target is not None and stage.log_start is not None and stage.active is not None:
         way = progress / plan.budget_share if stage.travel else 1.0
-        log_cost = np.asarray(
-            [travelling(a, b, way) for a, b in zip(stage.log_start, stage.log_target, strict=True)]
-        )
+        log_cost = np.asarray([travelling(a, b, way) for a, b in zip(stage.log_start, stage.log_target, strict=True)])
         active = stage.active
     rates = {name: 0.0 for name in knob_names(knobs)}
-    rates |= {name: late * getattr(plan.knob_rates, name) for name in stage.moving if name in rates}
-    f = np.float32
+    held = plan.frozen_rate_share if float(phase.frozen) > 0.5 else 1.0
+    for name in stage.moving:
+        if name in rates:
+            rates[name] = late * getattr(plan.knob_rates, name) * (held if name.endswith("log2_step") else 1.0)
+    f: Any = np.float32  # numpy scalars travel to a program faster than arrays made one by one
     return Control(
         phase=phase,
         temperature=f(plan.start_temperature * math.exp(span * warm)),
@@ -78,8 +80,6 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
         dual_rate=f(plan.dual_rate),
         penalty=f(plan.penalty),
         period_ns=f(stage.period_ns),
-        weight_decay=f(plan.weight_decay),
-        label_smoothing=f(plan.label_smoothing),
     )
 
 
@@ -107,7 +107,7 @@ def run_stage(
                 state = dataclasses.replace(state, knobs=stage.refit(state, phase))
         index = batch_indices(task.seed, step, len(data.x_train), min(plan.batch, len(data.x_train)))
         control = control_at(plan, stage, state.knobs, step, phase)
-        state, seen = task.step(state, control, shifted(data.x_train[index], plan.shift_pixels, task.seed, step), data.y_train[index])
+        state, seen = task.step(state, control, data.x_train[index], data.y_train[index])
         if step % _EVERY == 0:
             _record(history, step, seen)
             if progress is not None:
@@ -133,17 +133,6 @@ def _record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
     )  # fmt: skip
     for name, value in zip(HISTORY, values, strict=True):
         history[name][row] = float(value)
-
-
-def shifted(x: np.ndarray, pixels: int, seed: int, step: int) -> np.ndarray:
-    """Images moved by up to `pixels` in each direction, zeros moving in; the same for the same seed and step."""
-    if pixels == 0:
-        return x
-    rng = np.random.default_rng([seed, step])
-    padded = np.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-    rows, cols = rng.integers(0, 2 * pixels + 1, (2, len(x)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[1:3], axis=(1, 2))
-    return np.ascontiguousarray(np.moveaxis(windows[np.arange(len(x)), rows, cols], 1, -1))
 
 
 def float_stage(task: Task) -> Stage:

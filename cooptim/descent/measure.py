@@ -45,7 +45,9 @@ class Measure:
             state = self._settle(params, state, design, x, jax.random.key(step))  # type: ignore[attr-defined]
         return state
 
-    def accuracy(self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    def accuracy(
+        self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray
+    ) -> tuple[float, float]:
         """(share of correct labels, mean cross-entropy [nat]) over all images."""
         loss, hits = 0.0, 0.0
         for start in range(0, len(x), self.chunk):

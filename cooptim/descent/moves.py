@@ -1,7 +1,7 @@
 """Single moves away from a legal design, for repair and for the certificate of local optimality."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,36 @@ def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
     return moves
 
 
+def mode_moves(space: DesignSpace, design: Design) -> list[Move]:
+    """Every design with the widths of one layer cut to the next narrower subword, ranges kept.
+
+    A layer two bits above a subword gains nothing from either bit alone.
+    """
+    moves = []
+    bits = {name: np.asarray(getattr(design, f"{name}_bits")) for name in ("weight", "input")}
+    for layer, name in enumerate(space.workload.names):
+        widest = max(bits["weight"][layer], bits["input"][layer])
+        slots = [slot for slot in space.slot_bits if slot < widest]
+        if not slots:
+            continue
+        slot, changed = max(slots), design
+        for operand, signed in (("weight", 1.0), ("input", float(space.signed[layer]))):
+            if bits[operand][layer] > slot:
+                range_ = np.asarray(getattr(design, f"{operand}_range"))
+                step = range_[layer] / float(range_of(np.float32(1), slot, signed))
+                changed = dataclasses.replace(
+                    changed,
+                    **{
+                        f"{operand}_bits": _put(bits[operand], layer, slot),
+                        f"{operand}_step": _put(np.asarray(getattr(design, f"{operand}_step")), layer, step),
+                    },
+                )
+        narrowest = np.eye(len(space.slot_bits))[list(space.slot_bits).index(slot)]
+        changed = dataclasses.replace(changed, mode=_put(np.asarray(design.mode), layer, narrowest))
+        moves.append(Move(f"{name} to {slot:g} b subwords", _reclock(space, changed), True))
+    return moves
+
+
 def hardware_moves(space: DesignSpace, design: Design) -> list[Move]:
     """Every design with one mode, one tiling or one supply step changed; the network computes the same."""
     moves = []
@@ -70,12 +100,12 @@ def legal_moves(space: DesignSpace, moves: list[Move]) -> list[Move]:
     return [move for move in moves if not violations(space, move.design)]
 
 
-def _put(values: np.ndarray, layer: int, value: np.ndarray | float) -> np.ndarray:
+def _put(values: np.ndarray, layer: int, value: np.ndarray | float) -> Any:
     out = np.array(values)
     out[layer] = value
     return out
 
 
 def _reclock(space: DesignSpace, design: Design) -> Design:
-    clock = np.asarray(grid_clock_ghz(space, design, design.supply_v))
+    clock: Any = np.asarray(grid_clock_ghz(space, design, design.supply_v))
     return dataclasses.replace(design, freq_ghz=clock.astype(np.asarray(design.freq_ghz).dtype))

@@ -24,11 +24,12 @@ class Plan:
     """Lengths [steps], rates and shares of one run.
 
     Attributes:
-      float_steps: of the float parent. steps: of one descent (uniform, pruned or joint). finetune_steps: after the snap.
+      float_steps: of the float parent. steps: of one descent (uniform, pruned, joint). finetune_steps: after the snap.
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.
       start_bits: widths at which a descent starts. uniform_bits: candidates for the best uniform width, widest first.
+      frozen_rate_share: rate of quantization steps while widths are held, over their rate while widths are learned.
       penalty, dual_rate: of the augmented Lagrangian on log(cost/budget).
       start_temperature, end_temperature: of the tiling softmax, annealed geometrically.
       margin: the energy budget aimed at is the user's times (1 - margin), so that noise ends below it.
@@ -38,8 +39,8 @@ class Plan:
     """
 
     float_steps: int = 1200
-    steps: int = 1200
-    finetune_steps: int = 300
+    steps: int = 1800
+    finetune_steps: int = 500
     batch: int = 64
     weight_rate: float = 3e-3
     descent_weight_rate: float = 1e-3
@@ -49,7 +50,8 @@ class Plan:
     start_bits: float = 8.0
     uniform_bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
     penalty: float = 0.1
-    dual_rate: float = 1e-2
+    dual_rate: float = 2e-2
+    frozen_rate_share: float = 0.2
     start_temperature: float = 1.0
     end_temperature: float = 0.05
     margin: float = 0.01
@@ -58,9 +60,6 @@ class Plan:
     attempts: int = 3
     save_seconds: float = 20.0
     settle_steps: int = 200
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    shift_pixels: int = 0
 
     def __post_init__(self) -> None:
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
@@ -68,7 +67,7 @@ class Plan:
             warnings.warn(
                 f"plan: a width can travel only {travel:.1f} bit before it freezes (steps * freeze_share * rate); "
                 "6 are needed to go from 8 bits to 2: take more steps or a higher rate",
-                stacklevel=2,
+                stacklevel=3,
             )
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from cooptim.descent.assign import assign_hardware
+from cooptim.descent.result import Priced
+from cooptim.descent.task import Task, calibrated_knobs, decode, priced
 from cooptim.design.design import Design
 from cooptim.design.knobs import free_phase, frozen_phase
 from cooptim.design.space import DesignSpace
 from cooptim.network.stats import dense_stats
-from cooptim.descent.assign import assign_hardware
-from cooptim.descent.result import Priced
-from cooptim.descent.task import Task, calibrated_knobs, decode, priced
 
 
 def wide_design(space: DesignSpace, weight_max: Any, input_max: Any) -> Design:

@@ -1,6 +1,7 @@
 """What a run hands back: every priced legal design, the relaxed figure beside it, and how it got there."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ class Budget:
       latency_ns: deadline; default is the latency of the 16-bit reference (constant throughput).
       area_mm2: silicon, matters when the machine frees a size.
       accuracy_drop: loss of validation accuracy against the float network, as a fraction.
+      lift: `energy_ratio` gives way to 0.85 of the bound where that is more energy; in a Result, whether it did.
+
+    Raises ValueError for a number that is not above 0 and finite.
     """
 
     energy_pj: float | None = None
@@ -28,6 +32,20 @@ class Budget:
     latency_ns: float | None = None
     area_mm2: float | None = None
     accuracy_drop: float = 0.005
+    lift: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("energy_pj", "energy_ratio", "latency_ns", "area_mm2"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"budget: {name} {value:g} is not above 0 and finite; None leaves it free")
+        if not 0.0 <= self.accuracy_drop < 1.0:
+            raise ValueError(
+                f"budget: accuracy_drop {self.accuracy_drop:g} is no fraction in [0, 1); 0.005 is half a point"
+            )
+
+
+DEFAULT_BUDGET = Budget(energy_ratio=25.0, lift=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +73,10 @@ class Result:
       dense_16b_pj: the 16-bit reference without zero guarding.
       relaxed: cost of the relaxed design at the end of the descent, before the snap.
       bound_pj: no legal design of this workload on this machine within the deadline costs less.
-      budget: with all fields resolved to numbers. history: arrays 'step', 'loss', 'energy_pj', 'val_accuracy' of the joint descent.
-      local: 'best_saving' (fraction, largest within budgets at <= 0.1 validation loss), 'moves' (number priced), 'move' (its name).
+      budget: with all fields resolved to numbers.
+      history: arrays 'step', 'loss', 'energy_pj', 'val_accuracy' of the joint descent.
+      local: 'best_saving' (fraction, largest within budgets at <= 0.1 validation loss), 'moves' (number priced), 'move'
+        (its name).
       relaxed_parts: what was relaxed in the forward pass, in words. snap_drop: accuracy lost by the snap, fraction.
     """
 

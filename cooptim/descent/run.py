@@ -1,9 +1,7 @@
 """A whole run: float parent, references, joint descent, legal design, result."""
 
 import dataclasses
-import importlib.metadata
 import math
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.cost.bound import energy_bound_pj
 from cooptim.data import Dataset, check_head
-from cooptim.hardware.machine import Machine
-from cooptim.network.trace import Network
+from cooptim.descent.budget import BOUND_SHARE, require_reachable, resolve
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.descend import Descent, descend, train_uniform
 from cooptim.descent.finalize import Limits, best_move
+from cooptim.descent.fingerprint import claim, fingerprint
 from cooptim.descent.loop import Progress, float_stage, run_stage
 from cooptim.descent.plan import Plan
 from cooptim.descent.references import reference_16b
-from cooptim.descent.result import Budget, Priced, Result
+from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, settled
+from cooptim.hardware.machine import Machine
+from cooptim.network.trace import Network
 
 RELAXED_PARTS: tuple[str, ...] = (
     "tilings: softmax-weighted mean of the table's rows",
     "supplies: continuous between floor and ceiling",
     "widths, modes, masks: straight-through (exact in the forward pass, so their gap is 1 by construction)",
 )
-_BOUND_SHARE = 0.85  # a default budget asks for at most this share of the bound
-
-
-class InfeasibleBudget(ValueError):
-    """A budget that no legal design can meet; the message says demand, bound, gap and levers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Budgets of one run in numbers."""
-
-    energy_pj: float | None
-    latency_ns: float
-    area_mm2: float | None
-    bound_pj: float
 
 
 def optimize(
@@ -65,24 +49,24 @@ def optimize(
       network: from `cooptim.trace`; its parameters are where the float parent starts.
       budget: default is 1/25 of the 16-bit reference's energy (or 0.85 of the bound where that is less), its latency
         as the deadline and 0.5 points of accuracy.
-      out: directory for checkpoints; None keeps none. resume: go on from the checkpoints found there.
+      out: directory for checkpoints; None keeps none. resume: go on from the checkpoints found there, which must be
+        of a run with the same arguments.
       progress: receives stage(name, total), step(done, **metrics), done().
 
     Raises ValueError when data and network do not match, InfeasibleBudget when no legal design can meet the budget.
     """
     plan = Plan() if plan is None else plan
-    budget = Budget(energy_ratio=25.0) if budget is None else budget
-    outputs = jax.eval_shape(
-        lambda p, s, x: network.apply(p, s, x)[0], network.params, network.state, data.x_train[:1]
-    ).shape[-1]
-    check_head(data, outputs)
-    checkpoints = _checkpoints(out, resume)
+    budget = DEFAULT_BUDGET if budget is None else budget
+    check_head(data, _outputs(network, data.x_train[: plan.chunk]))
     task = build_task(network, machine, data, plan, seed, network.params, network.state)
+    require_reachable(task.space, budget)
+    mine = fingerprint(network, machine, data, budget, plan, seed)
+    checkpoints = _checkpoints(out, resume, mine)
     params, state = _float_parent(task, checkpoints, progress)
     if _signs(task, params, state) != task.space.input_signed:
         task = build_task(network, machine, data, plan, seed, params, state)
     reference, dense_pj = reference_16b(task, params, state)
-    setting = resolve(task, reference, budget)
+    setting = resolve(task.space, budget, reference.report)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
     float_val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
     limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
@@ -102,7 +86,7 @@ def optimize(
         workload=task.space.workload,
         machine=machine,
         budget=dataclasses.replace(
-            budget, energy_pj=setting.energy_pj, latency_ns=setting.latency_ns,
+            budget, energy_pj=setting.energy_pj, latency_ns=setting.latency_ns, lift=setting.lifted,
             energy_ratio=float(reference.report.total_energy_pj) / setting.energy_pj if setting.energy_pj else None,
         ),
         seed=seed,
@@ -116,25 +100,8 @@ def optimize(
         local={"best_saving": saving, "moves": count, "move": "none" if move is None else move.name},
         relaxed_parts=RELAXED_PARTS,
         snap_drop=joint.snap_drop,
-        versions=versions(),
+        versions=mine["versions"],
     )  # fmt: skip
-
-
-def resolve(task: Task, reference: Priced, budget: Budget) -> Setting:
-    """The budgets in numbers; raises InfeasibleBudget when energy is asked below the bound."""
-    wide_pj = float(reference.report.total_energy_pj)
-    deadline = budget.latency_ns if budget.latency_ns is not None else float(reference.report.total_latency_ns)
-    bound = float(energy_bound_pj(task.space.workload, task.machine, deadline).bound_pj)
-    energy = budget.energy_pj
-    if energy is None and budget.energy_ratio is not None:
-        energy = max(wide_pj / budget.energy_ratio, bound / _BOUND_SHARE)
-    if energy is not None and energy < bound:
-        raise InfeasibleBudget(
-            f"energy budget {energy / 1e3:.4g} nJ is below the bound {bound / 1e3:.4g} nJ of {task.space.workload.name} "
-            f"on {task.machine.name} within {deadline / 1e3:.4g} us (gap {bound / energy:.3g} times); ask for more "
-            "energy, allow a longer deadline, or change the machine's DRAM, control energy or supply floor"
-        )
-    return Setting(energy, deadline, budget.area_mm2, bound)
 
 
 def best_uniform(
@@ -176,7 +143,7 @@ def cheapest(
     """
     top = float(uniform.report.total_energy_pj)
     given = limits.energy_pj is not None
-    low = limits.energy_pj if limits.energy_pj is not None else bound_pj / _BOUND_SHARE
+    low = limits.energy_pj if limits.energy_pj is not None else bound_pj / BOUND_SHARE
     target, best, floor = low, None, low
     for attempt in range(task.plan.attempts):
         found = descend(
@@ -231,17 +198,24 @@ def _tested(task: Task, one: Priced) -> Priced:
     return dataclasses.replace(one, test_accuracy=_test(task, one.params, one.state, one.design))
 
 
-def _checkpoints(out: str | Path | None, resume: bool) -> Checkpoints | None:
+def _outputs(network: Network, x: np.ndarray) -> int:
+    """Number of logits an image; ValueError unless the network returns one row of them for each."""
+    found = jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], network.params, network.state, x)
+    shape = getattr(found, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != len(x):
+        what = type(found).__name__ if shape is None else f"shape {list(shape)}"
+        raise ValueError(
+            f"network {network.workload.name}: for {len(x)} images it returns {what} where [{len(x)}, classes] logits "
+            "are needed; flatten or pool before the last layer, and return nothing beside them"
+        )
+    return int(shape[1])
+
+
+def _checkpoints(out: str | Path | None, resume: bool, mine: dict[str, Any]) -> Checkpoints | None:
     if out is None:
         return None
     checkpoints = Checkpoints(Path(out) / "checkpoints")
     if not resume:
         checkpoints.clear()
+    claim(checkpoints.directory, mine, resume=resume)
     return checkpoints
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    names = ("cooptim", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-

@@ -7,15 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.descent.compile import compiled
+from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.space import MIN_BITS, DesignSpace
 from cooptim.network.trace import Network
-from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.relax.bitwidth import range_of
 
 _WEIGHTS = optax.scale_by_adam()
@@ -51,8 +50,6 @@ class Control:
     dual_rate: Float[Array, ""]
     penalty: Float[Array, ""]
     period_ns: Float[Array, ""]
-    weight_decay: Float[Array, ""]  # decoupled, times the weight rate
-    label_smoothing: Float[Array, ""]  # share of the label spread over all classes
 
 
 @jax.tree_util.register_dataclass
@@ -106,22 +103,13 @@ def project(space: DesignSpace, knobs: Knobs) -> Knobs:
     )
 
 
-def smoothed_cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], smoothing: Float[ArrayLike, ""]
-) -> Float[Array, "batch"]:
-    """Cross-entropy [nat] against labels of which `smoothing` is spread evenly over all classes."""
-    log_p = jax.nn.log_softmax(logits)
-    hit = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
-    return -((1.0 - smoothing) * hit + smoothing * jnp.mean(log_p, axis=-1))
-
-
 def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`."""
 
     def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
         design = space.decode(knobs, control.temperature, control.phase)
         logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key)
-        task = jnp.mean(smoothed_cross_entropy(logits, labels, control.label_smoothing))
+        task = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
         report = evaluate(
             space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings
         )
@@ -137,9 +125,7 @@ def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float
 
 def make_step(
     network: Network, space: DesignSpace
-) -> Callable[
-    [TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]
-]:
+) -> Callable[[TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]]:
     """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated."""
     loss = make_loss(network, space)
 
@@ -151,7 +137,7 @@ def make_step(
         state, c, (task, hits, log_cost, design, stats) = aux
         w_update, weight_moments = _WEIGHTS.update(g_weights, old.weight_moments)
         k_update, knob_moments = _KNOBS.update(g_knobs, old.knob_moments)
-        params = jax.tree.map(lambda p, u: p - control.weight_rate * (u + control.weight_decay * p), old.params, w_update)
+        params = jax.tree.map(lambda p, u: p - control.weight_rate * u, old.params, w_update)
         knobs = jax.tree.map(lambda p, rate, u: p - rate * u, old.knobs, control.knob_rates, k_update)
         multipliers = raise_multipliers(old.multipliers, c, control.dual_rate) * control.budgets.active
         new = TrainState(
@@ -163,9 +149,7 @@ def make_step(
             multipliers=multipliers,
             key=jax.random.key_data(next_key),
         )
-        seen = Metrics(
-            task, hits, log_cost, multipliers, design.weight_bits, design.input_bits, stats.weight_density
-        )
+        seen = Metrics(task, hits, log_cost, multipliers, design.weight_bits, design.input_bits, stats.weight_density)
         return new, seen
 
     return compiled(step, donate_argnums=0)

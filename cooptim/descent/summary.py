@@ -8,9 +8,9 @@ import numpy as np
 
 from cooptim.cost.bound import bound_factors, energy_bound_pj
 from cooptim.cost.report import COMPONENTS
+from cooptim.descent.result import Priced, Result
 from cooptim.design.design import Design
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
-from cooptim.descent.result import Priced, Result
 
 SCHEMA = "cooptim-result/1"
 DESIGNS: tuple[str, ...] = ("reference_16b", "best_uniform", "best_uniform_pruned", "final")
@@ -53,6 +53,7 @@ def summary(result: Result) -> dict[str, Any]:
             "latency_ns": _number(result.budget.latency_ns),
             "area_mm2": _number(result.budget.area_mm2),
             "accuracy_drop": _number(result.budget.accuracy_drop),
+            "lifted": result.budget.lift,
         },
         "seed": result.seed,
         "versions": dict(result.versions),

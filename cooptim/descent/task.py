@@ -3,23 +3,22 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import Dataset, batch_indices
 from cooptim.descent.compile import compiled
+from cooptim.descent.measure import Measure
+from cooptim.descent.plan import Plan
+from cooptim.descent.price import Pricer
+from cooptim.descent.result import Priced
+from cooptim.descent.step import make_step
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.trace import Network
-from cooptim.descent.measure import Measure
-from cooptim.descent.plan import Plan
-from cooptim.descent.price import Pricer
-from cooptim.descent.result import Priced
-from cooptim.descent.step import make_step
 
 # Range over standard deviation that loses least to rounding and clipping together, by width [bit]: for signed normal
 # data with 2^b - 1 levels, and for its positive half with 2^b levels.
@@ -54,13 +53,23 @@ class Task:
         return len(self.space.workload.layers)
 
 
-def build_task(network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, params: Any, state: Any) -> Task:
+def build_task(
+    network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, params: Any, state: Any
+) -> Task:
     """A Task whose signs of inputs are those seen with these parameters."""
     seen = observe(network, params, state, data, plan.chunk)
     signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
     space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed)
     return Task(
-        network, machine, data, plan, seed, space, Measure(network, plan.chunk), Pricer(space), make_step(network, space)
+        network,
+        machine,
+        data,
+        plan,
+        seed,
+        space,
+        Measure(network, plan.chunk),
+        Pricer(space),
+        make_step(network, space),
     )
 
 

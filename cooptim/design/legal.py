@@ -33,9 +33,7 @@ def snap_widths(space: DesignSpace, design: Design) -> Design:
 
     w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0)
     i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed)
-    return dataclasses.replace(
-        design, weight_bits=w_bits, weight_range=w_range, input_bits=i_bits, input_range=i_range
-    )
+    return dataclasses.replace(design, weight_bits=w_bits, weight_range=w_range, input_bits=i_bits, input_range=i_range)
 
 
 def snap_mode(space: DesignSpace, design: Design) -> Design:
@@ -79,9 +77,7 @@ def snap_supply(space: DesignSpace, design: Design) -> Design:
     return dataclasses.replace(design, supply_v=supply_v, freq_ghz=grid_clock_ghz(space, design, supply_v))
 
 
-def grid_clock_ghz(
-    space: DesignSpace, design: Design, supply_v: Float[ArrayLike, "layer"]
-) -> Float[Array, "layer"]:
+def grid_clock_ghz(space: DesignSpace, design: Design, supply_v: Float[ArrayLike, "layer"]) -> Float[Array, "layer"]:
     """Fastest clock on the machine's grid at these supplies and the design's widths, per layer [GHz]."""
     s = space.machine.supply
     widest = jnp.maximum(design.weight_bits, design.input_bits)
@@ -114,8 +110,13 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
         for i, name in enumerate(names):
             if bits[i] != np.round(bits[i]) or not MIN_BITS <= bits[i] <= top:
                 found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top}")
+            elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
+                found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
             elif float(bits_of(step[i], range_[i], signed[i])) > bits[i] + 2e-3:
                 found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
+    for name, cut in zip(names, d.threshold, strict=True):
+        if not cut >= 0:
+            found.append(f"{name}: threshold {cut:g} is below 0 or no number")
     demand = np.asarray(space.working_set_bits(design.mode))
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):
@@ -128,8 +129,19 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
             found.append(f"{name}: the tiling is not one row of the table")
         elif demand[i, row] > d.buffer_bits:
             found.append(f"{name}: tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}")
-    found += _supply_violations(space, design, s, names)
-    return found
+    return found + _buffer_violations(space, float(d.buffer_bits)) + _supply_violations(space, design, s, names)
+
+
+def _buffer_violations(space: DesignSpace, size_bits: float) -> list[str]:
+    b, name = space.machine.buffer, space.machine.name
+    if not b.free:
+        own = float(b.size_bits)
+        return [] if size_bits == own else [f"buffer of {size_bits:.0f} bit: {name} has {own:.0f}"]
+    steps = size_bits / float(b.step_bits)
+    if float(b.min_bits) <= size_bits <= float(b.max_bits) and abs(steps - round(steps)) <= 1e-2:
+        return []
+    bounds = f"{float(b.min_bits):.0f}..{float(b.max_bits):.0f}"
+    return [f"buffer of {size_bits:.0f} bit: not a multiple of {float(b.step_bits):.0f} in {bounds}, as {name} asks"]
 
 
 def _supply_violations(space, design, s, names):  # type: ignore[no-untyped-def]
@@ -138,10 +150,13 @@ def _supply_violations(space, design, s, names):  # type: ignore[no-untyped-def]
     limit = np.asarray(grid_clock_ghz(space, design, design.supply_v))
     for i, name in enumerate(names):
         v, f = float(design.supply_v[i]), float(design.freq_ghz[i])
-        if abs(steps[i] - round(float(steps[i]))) > 1e-2 or not float(s.floor_v) - 1e-5 <= v <= float(s.ceiling_v) + 1e-5:
+        if abs(steps[i] - np.round(steps[i])) > 1e-2 or not float(s.floor_v) - 1e-5 <= v <= float(s.ceiling_v) + 1e-5:
             found.append(f"{name}: supply {v:.4f} V is not on the grid {float(s.floor_v):g}..{float(s.ceiling_v):g} V")
+        ticks = f / float(s.step_ghz)
         if f > limit[i] * (1 + 1e-5):
             found.append(f"{name}: clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V")
+        elif not ticks > 0.5 or abs(ticks - np.round(ticks)) > 1e-2:
+            found.append(f"{name}: clock {f:.4f} GHz is no multiple of {float(s.step_ghz):g} GHz above 0")
     return found
 
 

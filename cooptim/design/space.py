@@ -21,7 +21,7 @@ from cooptim.relax.rounding import clip_ste
 from cooptim.workload import Workload
 
 MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
-_MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
+_MODE_SOFTNESS_BITS = 1.0  # width over which a mode fades from feasible to not, backward pass only
 _CERTAIN = 6.0  # logit of a choice that is made
 _FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
 

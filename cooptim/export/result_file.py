@@ -7,13 +7,13 @@ import os
 import pathlib
 from typing import Any
 
+from cooptim.descent.result import Result
+from cooptim.descent.summary import SCHEMA, layer_rows, summary
 from cooptim.export.atomic import require_writable, write_bytes
 from cooptim.export.design_file import save_design
 from cooptim.export.weights_file import save_weights
 from cooptim.mapping.frontier import tilings as all_tilings
 from cooptim.mapping.tilings import Tilings
-from cooptim.descent.result import Result
-from cooptim.descent.summary import SCHEMA, layer_rows, summary
 
 
 def write_result(out_dir: str | os.PathLike[str], result: Result, *, tilings: Tilings | None = None) -> None:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.export.atomic import write_bytes
 from cooptim.descent.checkpoint import leaf_data, leaf_like
+from cooptim.export.atomic import write_bytes
 
 _DTYPES = "__dtypes__"
 

@@ -31,7 +31,7 @@ def range_of(
     step: Float[ArrayLike, "*#n"], bits: Float[ArrayLike, "*#n"], signed: Float[ArrayLike, "*#n"]
 ) -> Float[Array, "..."]:
     """Largest magnitude that `bits` hold at this step: the inverse of `bits_of`."""
-    return step * (2.0 ** (jnp.asarray(bits) - signed) - 1.0)
+    return jnp.asarray(step) * (2.0 ** (jnp.asarray(bits) - signed) - 1.0)
 
 
 def quantize(

@@ -21,6 +21,8 @@ def ceil_ste(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return replace_gradient(jnp.ceil(x - 1e-4), x)
 
 
-def clip_ste(x: Float[Array, "*n"], low: Float[Array, "..."] | float, high: Float[Array, "..."] | float) -> Float[Array, "*n"]:
+def clip_ste(
+    x: Float[Array, "*n"], low: Float[Array, "..."] | float, high: Float[Array, "..."] | float
+) -> Float[Array, "*n"]:
     """x limited to [low, high] forward, identity backward, so that a knob at its bound can come back."""
     return replace_gradient(jnp.clip(x, low, high), x)

@@ -6,6 +6,7 @@ _LADDERS: dict[str, tuple[str, ...]] = {
     "energy": ("fJ", "pJ", "nJ", "uJ", "mJ", "J"),
     "time": ("ps", "ns", "us", "ms", "s"),
     "frequency": ("kHz", "MHz", "GHz"),
+    "area": ("um2", "mm2"),
     "size": ("bit", "B", "kB", "MB"),
 }
 

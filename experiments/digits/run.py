@@ -9,8 +9,10 @@ import argparse
 import csv
 import math
 import pathlib
+import tempfile
 import time
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -56,12 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--ratio", type=float, default=25.0)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     rows = []
-    for seed in range(args.seeds):
+    for seed in range(args.first, args.first + args.seeds):
         rows.append(one_seed(seed, args.ratio))
         print({k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-    with open(HERE / "seeds.csv", "w", newline="") as file:
+    with open(HERE / f"seeds_{args.first}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""What does co-optimization cost over plain training? CPU time of a step, compilation and peak memory; LeNet-5, batch 128.
+"""What does co-optimization cost over plain training? CPU time of a step, compilation, peak memory; LeNet-5, batch 128.
 
 The float step is what a user writes: nnx.split, jax.jit, nnx.merge(copy=True), optax.adam. The joint step is the whole
 step of the package: fake quantization and pruning, measured densities, pricing, both optimizers, multipliers. Usage:

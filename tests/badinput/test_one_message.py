@@ -140,16 +140,43 @@ def test_a_truncated_idx_file_is_named(refused, here):
     )
 
 
+ENERGY = ("below the bound", "gap .* times", "ask for more energy", "deadline")
+
+
 @pytest.mark.parametrize(
-    ("argv", "parts"),
+    ("argv", "parts", "stages"),
     [
-        (("--energy", "1pJ"), ("energy budget 0.001 nJ", "below the bound", "gap", "ask for more energy", "deadline")),
-        (("--latency", "1ns"), ("deadline 1 ns", "no legal design is faster than", "allow more time")),
+        (("--energy", "1pJ"), ("energy budget 0.001 nJ", *ENERGY), 1),
+        (("--energy", "1pJ", "--latency", "1ms"), ("energy budget 0.001 nJ", *ENERGY), 0),
+        (("--energy", "1/9000"), ("energy budget", *ENERGY), 1),
+        (("--latency", "1ns"), ("deadline 1 ns", "no legal design is faster than", "gap .* times", "more time"), 0),
+        (("--area", "0.5mm2"), ("area budget 0.5 mm2", "below the bound 1.87 mm2", "gap 3.74", "allow more area"), 0),
     ],
 )
-def test_a_budget_below_any_legal_design_names_demand_bound_gap_and_levers(refused, here, argv, parts):
-    _has(refused(*SHORT, *argv, progress=1), *parts)
+def test_a_budget_below_any_legal_design_names_demand_bound_gap_and_levers(refused, here, argv, parts, stages):
+    """What needs no trained network is refused before the first stage."""
+    _has(refused(*SHORT, *argv, progress=stages), *parts)
     assert not (here / "run" / "result.json").exists()
+
+
+def test_outputs_that_are_no_row_of_logits_are_named_with_their_shape(refused):
+    message = refused("optimize", "--model", "nets:maps", "--quick", "--steps", "1", "--out", "run")
+    _has(message, r"network .*it returns shape \[256, 8, 8, 10\]", r"\[256, classes\] logits", "pool before the last")
+
+
+def test_a_refused_budget_leaves_the_checkpoints_of_the_run_before_it(refused, here):
+    checkpoints = Checkpoints(here / "run" / "checkpoints")
+    checkpoints.save("float", 1, {"x": np.arange(5.0)})
+    refused(*SHORT, "--latency", "1ns")
+    assert checkpoints.latest("float") == 1
+
+
+def test_a_resumed_run_with_another_seed_and_budget_is_named_with_both(refused, here):
+    refused(*SHORT, "--energy", "1pJ", progress=1)  # stops after the float network
+    message = refused(*SHORT, "--energy", "1/30", "--seed", "7", "--resume")
+    _has(
+        message, "run/checkpoints: of another run", "seed 0 there, 7 here", "budget.energy_ratio none there, 30.0 here"
+    )
 
 
 def test_a_truncated_checkpoint_is_named_with_the_way_on(refused, here):

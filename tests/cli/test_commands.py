@@ -9,11 +9,11 @@ import pytest
 
 from cooptim.cli.evaluate import wide
 from cooptim.cli.model import network
+from cooptim.descent.result import Budget
 from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.export import save_design, write_result
 from cooptim.mapping.frontier import tilings
-from cooptim.descent.result import Budget
 from cooptim.units import parse
 from tests.reporting import fake_run
 
@@ -160,7 +160,10 @@ def test_optimize_reads_its_options_runs_and_writes_the_directory(run, here, fak
 
 def test_optimize_defaults_to_a_25th_and_takes_a_share(run, here, fake_optimize):
     run("optimize", "--model", "own_nets:net", "--out", "a")
-    assert fake_optimize["budget"] == Budget(energy_ratio=25.0, accuracy_drop=0.005) and fake_optimize["plan"] is None
+    assert (
+        fake_optimize["budget"] == Budget(energy_ratio=25.0, accuracy_drop=0.005, lift=True)
+        and fake_optimize["plan"] is None
+    )
     run("optimize", "--model", "own_nets:net", "--out", "a", "--energy", "1/40", "--area", "2mm2")
     assert fake_optimize["budget"] == Budget(energy_ratio=40.0, area_mm2=2.0, accuracy_drop=0.005)
 

@@ -43,5 +43,7 @@ def test_choice_skips_illegal_options():
 
 
 def test_impossible_deadline_names_demand_bound_and_levers():
-    with pytest.raises(InfeasibleDeadline, match=r"deadline 2 ns: the fastest legal design takes 3 ns.*raise the supply"):
+    with pytest.raises(
+        InfeasibleDeadline, match=r"deadline 2 ns: the fastest legal design takes 3 ns.*raise the supply"
+    ):
         choose(np.ones((2, 3)), np.ones((2, 3)), 2.0, NAMES)

@@ -8,8 +8,9 @@ import pytest
 from flax import nnx
 
 import cooptim
+from cooptim.descent.budget import InfeasibleBudget
+from cooptim.descent.checkpoint import CheckpointError
 from cooptim.descent.plan import quick_plan
-from cooptim.descent.run import InfeasibleBudget
 from cooptim.design.legal import violations
 from cooptim.design.space import DesignSpace
 from cooptim.mapping.frontier import tilings
@@ -86,6 +87,16 @@ def test_a_resumed_run_ends_bit_equal(parts, result):
     )
     for a, b in zip(_leaves(run), _leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.float32
+def test_a_run_does_not_go_on_with_another_seed(parts, result):
+    network, machine, data = parts
+    with pytest.raises(CheckpointError, match="of another run: seed 0 there, 1 here; resume with"):
+        cooptim.optimize(
+            network, machine, data, cooptim.Budget(energy_ratio=20.0), seed=1, plan=quick_plan(), out=result[1],
+            resume=True,
+        )  # fmt: skip
 
 
 @pytest.mark.float32

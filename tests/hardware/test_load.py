@@ -88,22 +88,22 @@ VOLT = _line("floor_v").strip()
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: 0.58, unit: pJ", ("supply.floor_v", "pJ", "mV, V")),
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: -0.58, unit: V", ("supply.floor_v", "-0.58", "above 0")),
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: .nan, unit: V", ("floor_v", "'.nan' (text)", "number")),
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: 010, unit: V", ("floor_v", "'010' (text)", "number")),
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: true, unit: V", ("supply.floor_v", "True", "number")),
-        ("floor_v: {value: 0.58, unit: V", "floor_v: {value: '0.58', unit: V", ("supply.floor_v", "'0.58' (text)")),
-        ("floor_v: {value: 0.58,", "floor_v: {value: 0.5,", ("supply.floor_v", "0.5", "interval")),
-        ("floor_v: {value: 0.58,", "floor_v: {valu: 0.58,", ("supply.floor_v",)),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: 0.59, unit: pJ", ("supply.floor_v", "pJ", "mV, V")),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: -0.59, unit: V", ("supply.floor_v", "-0.59", "above 0")),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: .nan, unit: V", ("floor_v", "'.nan' (text)", "number")),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: 010, unit: V", ("floor_v", "'010' (text)", "number")),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: true, unit: V", ("supply.floor_v", "True", "number")),
+        ("floor_v: {value: 0.59, unit: V", "floor_v: {value: '0.59', unit: V", ("supply.floor_v", "'0.59' (text)")),
+        ("floor_v: {value: 0.59,", "floor_v: {value: 0.5,", ("supply.floor_v", "0.5", "interval")),
+        ("floor_v: {value: 0.59,", "floor_v: {valu: 0.59,", ("supply.floor_v",)),
         ("  " + VOLT + "\n", "", ("supply.floor_v", "missing")),
         ("area:\n", "regions:\n", ("area", "missing")),
         ("supply:\n", "supply:\n  colour: {value: 1}\n", ("supply.colour", "unknown field")),
-        ("leakage: {value: 0.02,", "leakage: {value: 0.03,", ("reference.shares", "1.01", "exactly 1")),
+        ("leakage: {value: 0.01,", "leakage: {value: 0.02,", ("reference.shares", "1.01", "exactly 1")),
         ("lanes: {value: [1, 2, 4]", "lanes: {value: [1, 3]", ("lanes [1, 3]", "divisors")),
-        ("retention_v: {value: 0.58, unit: V, interval: [0, 0.58]", "retention_v: {value: 0.9, unit: V",
+        ("retention_v: {value: 0.59, unit: V, interval: [0, 0.59]", "retention_v: {value: 0.9, unit: V",
          ("retention_v",)),
-        ("threshold_v: {value: 0.5751, unit: V, interval: [0.46, 0.61]", "threshold_v: {value: 0.6, unit: V",
+        ("threshold_v: {value: 0.5880, unit: V, interval: [0.46, 0.61]", "threshold_v: {value: 0.6, unit: V",
          ("supply", "threshold_v < floor_v")),
         ("schema_version: 1", "schema_version: 7", ("schema_version 7", "legal: 1")),
         ("rows: {value: 16,", "rows: {value: 16.5,", ("datapath.rows", "16.5", "whole")),
@@ -132,10 +132,10 @@ def test_an_unknown_machine_lists_the_known_ones():
 
 
 def test_a_sweep_moves_one_number_and_completes_the_shares():
-    file = load_machine_file("envision").with_values(reference__shares__leakage=0.07, supply__alpha=1.2)
+    file = load_machine_file("envision").with_values(reference__shares__leakage=0.05, supply__alpha=1.2)
     assert float(file.machine.supply.alpha) == pytest.approx(1.2)
-    assert float(file.machine.supply.leakage_mw) == pytest.approx(21.0)  # 0.07 of 300 mW
+    assert float(file.machine.supply.leakage_mw) == pytest.approx(15.0)  # 0.05 of 300 mW
     shares = file.spec.reference.shares
-    assert math.isclose(shares.control.value, 0.0866 - 0.05, abs_tol=1e-12)
+    assert math.isclose(shares.control.value, 0.0564 - 0.04, abs_tol=1e-12)
     with pytest.raises(MachineError, match="no number 'supply.beta'"):
         file.with_values(supply__beta=1.0)

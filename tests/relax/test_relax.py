@@ -21,7 +21,9 @@ def test_rounding_is_exact_forward_and_identity_backward():
         np.testing.assert_array_equal(jax.grad(lambda v, f=f: f(v).sum())(x), np.ones(5))
 
 
-@pytest.mark.parametrize(("levels", "signed", "bits"), [(1, 1, 2), (7, 1, 4), (8, 1, 5), (127, 1, 8), (15, 0, 4), (16, 0, 5)])
+@pytest.mark.parametrize(
+    ("levels", "signed", "bits"), [(1, 1, 2), (7, 1, 4), (8, 1, 5), (127, 1, 8), (15, 0, 4), (16, 0, 5)]
+)
 def test_width_is_the_smallest_that_holds_the_levels(levels, signed, bits):
     # -7..7 are 15 levels: 4 bits; -8..8 are 17: 5 bits; 0..15 are 16: 4 bits.
     assert float(integer_bits(jnp.asarray(0.25), jnp.asarray(0.25 * levels), float(signed))) == bits

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.report import COMPONENTS, CostReport
+from cooptim.descent.result import Budget, Priced, Result
 from cooptim.design.design import Design
 from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.load import load_machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
-from cooptim.descent.result import Budget, Priced, Result
 from cooptim.workload import Bounds, Layer, Workload
 
 LAYERS = ("conv1.kernel", "fc.kernel")

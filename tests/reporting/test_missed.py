@@ -13,7 +13,7 @@ from tests.reporting import fake_run
 def content():
     """A run that keeps its budgets: 6 nJ of 8, 1 us of 2, nothing lost."""
     found = copy.deepcopy(summary(fake_run.result()))
-    found["budget"] |= {"energy_pj": 8e3, "latency_ns": 2e3, "accuracy_drop": 0.005}
+    found["budget"] |= {"energy_pj": 8e3, "latency_ns": 2e3, "area_mm2": 2.0, "accuracy_drop": 0.005}
     found["energy_pj"]["final"], found["latency_ns"]["final"] = 6e3, 1e3
     found["accuracy_val"] |= {"float": 0.95, "final": 0.95}
     return found
@@ -34,13 +34,23 @@ def test_a_run_within_its_budgets_misses_nothing(content):
     [
         ("energy_pj", "final", 12e3, ("12 nJ", "1.5x its energy budget")),
         ("latency_ns", "final", 3e3, ("3 us", "1.5x its latency budget")),
+        ("area_mm2", None, 3.0, ("3 mm2", "1.5x its area budget")),
         ("accuracy_val", "final", 0.93, ("2.00 points", "0.5 were allowed", "more energy or more steps")),
     ],
 )
 def test_each_broken_budget_is_one_line(content, where, key, value, words):
-    content[where][key] = value
+    if key is None:
+        content[where] = value
+    else:
+        content[where][key] = value
     (line,) = _missed(content)
     assert [word for word in words if word not in line] == []
+
+
+def test_a_lifted_default_budget_is_said(content):
+    assert not [line for line in notes(content) if "0.85 of the bound" in line]
+    content["budget"]["lifted"] = True
+    assert [line for line in notes(content) if "0.85 of the bound is the budget" in line]
 
 
 def test_a_quantity_without_a_budget_is_never_missed(content):

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from cooptim.mapping.frontier import tilings
 from cooptim.descent.summary import layer_rows, summary
+from cooptim.mapping.frontier import tilings
 from cooptim.reporting import cost_table, layer_table, network_table, notes, summary_table
 from tests.reporting import fake_run
 
