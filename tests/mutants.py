@@ -125,27 +125,28 @@ def detached_knobs() -> dict[str, Callable[[], contextlib.AbstractContextManager
 
 
 def shifted_snaps() -> dict[str, Callable[[], contextlib.AbstractContextManager]]:
-    """Each snap one bit, mode, row or grid step beside where it should be; up and down."""
+    """Each snap one bit, level, mode, row or grid step beside where it should be; up and down."""
     import jax.numpy as jnp
 
     from cooptim.design.legal import SNAPS
 
-    def moved(space, fields: dict, by: int) -> dict:
-        machine = space.machine
+    def moved(space, design, field: str, by: int):
+        machine, value = space.machine, getattr(design, field)
+        if field in ("mode", "tiling"):
+            return jnp.roll(value, by, axis=-1)
         grids = {
             "weight_bits": 1.0,
             "input_bits": 1.0,
+            "weight_range": design.weight_step,
+            "input_range": design.input_step,
             "supply_v": machine.supply.step_v,
             "freq_ghz": machine.supply.step_ghz,
             "buffer_bits": machine.buffer.step_bits,
         }
-        return {
-            name: jnp.roll(value, by, axis=-1) if name in ("mode", "tiling") else value + by * grids[name]
-            for name, value in fields.items()
-        }
+        return value + by * grids[field]
 
     touches = {  # what each snap decides; a new snap must say so here
-        "snap_widths": ("weight_bits", "input_bits"),
+        "snap_widths": ("weight_bits", "weight_range", "input_bits", "input_range"),
         "snap_mode": ("mode",),
         "snap_buffer": ("buffer_bits",),
         "snap_tiling": ("tiling",),
@@ -156,7 +157,7 @@ def shifted_snaps() -> dict[str, Callable[[], contextlib.AbstractContextManager]
         @functools.wraps(snap)
         def mutant(space, design):
             landed = snap(space, design)
-            return dataclasses.replace(landed, **moved(space, {field: getattr(landed, field)}, by))
+            return dataclasses.replace(landed, **{field: moved(space, landed, field, by)})
 
         return mutant
 

@@ -26,6 +26,7 @@ KINKS: tuple[str, ...] = (  # where a gradient may jump; everywhere else the rep
     "coded and raw link bits equal",
     "compute and transfer time of a layer equal",
     "feature maps just filling the buffer, or two layers equally crowded",
+    "two layers of equal input width that take the same feature map, which is stored at the wider one",
     "resident weights just filling the buffer, or two layers of equal value per bit",
     "period equal to the latency",
 )

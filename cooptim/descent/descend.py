@@ -82,23 +82,39 @@ def descend(
         leeway = dataclasses.replace(limits, val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
         design, state = improve(task, end.params, state, design, leeway)
     end = dataclasses.replace(end, state=state)
-    final = _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
-    return Descent(final, relaxed, history, before - after)
+    tuned = _finetuned(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
+    return Descent(tuned, relaxed, history, before - after)
 
 
-def _finetune(task, end, design, limits, name, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
-    """Weights and steps under the legal design's widths and masks, then the last repair."""
+def _finetuned(task, end, design, limits, name, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
+    """The best of up to `plan.finetune_tries` rounds of fine-tuning on validation data, each on from the last.
+
+    The first round that keeps the accuracy ends it.
+    """
+    best: Priced | None = None
+    for attempt in range(task.plan.finetune_tries):
+        end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths)
+        design = one.design
+        best = one if best is None or one.val_accuracy > best.val_accuracy else best
+        if best.val_accuracy >= limits.val_accuracy:
+            break
+    return best
+
+
+def _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
+    """(state, priced design) after weights and steps moved under the design's widths and masks, and the last repair."""
     plan = task.plan
     phase = frozen_phase(design.weight_bits, design.input_bits)
     knobs = task.space.encode(jax.tree.map(jnp.asarray, design))
+    copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (end.params, end.state, end.multipliers, end.key))
     begin = dataclasses.replace(
-        init_state(end.params, end.state, knobs, task.seed + 1), multipliers=end.multipliers, key=end.key
+        init_state(copied[0], copied[1], knobs, task.seed + 1), multipliers=copied[2], key=copied[3]
     )
     target = np.log([limits.energy_pj or 1.0, limits.latency_ns, limits.area_mm2 or 1.0])
     stage = Stage(
-        f"{name}-finetune", plan.finetune_steps, 0.5 * plan.descent_weight_rate, _QUANTIZER, phase,
+        f"{name}-finetune{attempt}", plan.finetune_steps, 0.5 * plan.descent_weight_rate, _QUANTIZER, phase,
         log_start=target, log_target=target, active=np.asarray([limits.energy_pj is not None, 0.0, 0.0], float),
-        travel=False, anneal=False, period_ns=limits.latency_ns,
+        travel=False, anneal=False, period_ns=limits.latency_ns, order=attempt + 1,
     )  # fmt: skip
     tuned, phase, _ = run_stage(task, stage, begin, checkpoints, progress)
     held = _held(task, tuned, phase, design)
@@ -108,7 +124,8 @@ def _finetune(task, end, design, limits, name, checkpoints, progress, learn_widt
     if learn_widths:
         legal, state = improve(task, tuned.params, state, legal, limits)
     params = task.network.harden(tuned.params, legal)
-    return priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
+    one = priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
+    return dataclasses.replace(tuned, state=state), one
 
 
 def _held(task: Task, tuned: TrainState, phase: Phase, design: Design) -> Design:

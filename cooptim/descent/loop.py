@@ -34,6 +34,7 @@ class Stage:
       log_start, log_target: log cost at the start and the target, axis CONSTRAINTS; None without budgets.
       active: which budgets count.
       phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
+      order: which order of the batches, so that rounds differ.
       refit: what the knobs become at that moment: the hardware fitted to widths that no longer move.
     """
 
@@ -49,6 +50,7 @@ class Stage:
     travel: bool = True
     anneal: bool = True
     period_ns: float = 0.0
+    order: int = 0
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
@@ -105,7 +107,9 @@ def run_stage(
             )
             if stage.refit is not None:
                 state = dataclasses.replace(state, knobs=stage.refit(state, phase))
-        index = batch_indices(task.seed, step, len(data.x_train), min(plan.batch, len(data.x_train)))
+        index = batch_indices(
+            task.seed + 1000 * stage.order, step, len(data.x_train), min(plan.batch, len(data.x_train))
+        )
         control = control_at(plan, stage, state.knobs, step, phase)
         state, seen = task.step(state, control, data.x_train[index], data.y_train[index])
         if step % _EVERY == 0:

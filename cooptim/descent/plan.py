@@ -25,6 +25,7 @@ class Plan:
 
     Attributes:
       float_steps: of the float parent. steps: of one descent (uniform, pruned, joint). finetune_steps: after the snap.
+      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed.
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.
@@ -41,6 +42,7 @@ class Plan:
     float_steps: int = 1200
     steps: int = 1800
     finetune_steps: int = 500
+    finetune_tries: int = 3
     batch: int = 64
     weight_rate: float = 3e-3
     descent_weight_rate: float = 1e-3

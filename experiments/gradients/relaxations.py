@@ -168,7 +168,7 @@ RELAXATIONS: dict[str, Case] = {
     "decode: supply, clock, buffer, tilings": itself(_decoded, ON_GRID, tuple(-x for x in ON_GRID)),
     "activity divisor": itself(
         lambda x: dvafs.activity_divisors(DATAPATH, x[0], x[1]), (2.0, 2.0), (16.0, 16.0),
-        lambda x: (x[:, None] > jnp.array([4.0, 8.0])).ravel(),
+        lambda x: (x[:, None] > jnp.array([4.0, 8.0, 16.0])).ravel(),
     ),
     "critical path": itself(lambda x: dvafs.critical_path(SUPPLY, 16, x), (2.0,), (15.9,)),
     "fastest clock": itself(

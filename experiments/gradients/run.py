@@ -24,6 +24,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from relaxations import RELAXATIONS  # noqa: E402
 
+from cooptim.workload import Workload  # noqa: E402
 from tests.cost import test_gradients as cases  # noqa: E402
 
 LIMIT = 1e-4
@@ -54,11 +55,18 @@ def worst_errors(exact: jax.Array, terms: Callable, x: jax.Array) -> tuple[np.nd
     return worst, smooth_share
 
 
+def _terms(workload: Workload, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The terms of the cost tests; their sides and the order of the input widths, for maps with several consumers."""
+    values, side = cases._terms(workload, x, 1e5)
+    width = cases._split(x)["input_bits"]
+    return values, jnp.concatenate([side, (width[:, None] > width).ravel()])
+
+
 def cost_terms(points: int, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """Worst error and share of points off kinks of each term of the report, over both workloads of the cost tests."""
     out: dict[str, tuple[float, float]] = {}
     for workload in (cases.DIGITS, cases.TIGHT):
-        terms = functools.partial(cases._terms, workload, period=1e5)
+        terms = functools.partial(_terms, workload)
         x = cases._points(rng, points)
         exact = jax.jit(jax.vmap(jax.jacrev(lambda p, terms=terms: terms(p)[0])))(x)
         worst, share = worst_errors(exact, lambda p, _, terms=terms: terms(p), x)
