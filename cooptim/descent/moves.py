@@ -56,7 +56,7 @@ def mode_moves(space: DesignSpace, design: Design) -> list[Move]:
         slots = [slot for slot in space.slot_bits if slot < widest]
         if not slots:
             continue
-        slot, changed = max(slots), design
+        slot, changed = float(max(slots)), design
         for operand, signed in (("weight", 1.0), ("input", float(space.signed[layer]))):
             if bits[operand][layer] > slot:
                 range_ = np.asarray(getattr(design, f"{operand}_range"))
