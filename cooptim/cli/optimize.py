@@ -64,4 +64,4 @@ def plan(options: argparse.Namespace) -> Plan | None:
         return None
     steps = options.steps if options.steps is not None else 20
     shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4))
-    return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,)) if options.quick else shorter
+    return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter

@@ -101,7 +101,7 @@ def run_stage(
     saved_at, seen = time.monotonic(), None
     for step in range(first, stage.steps):
         if stage.freeze and step == math.ceil(plan.freeze_share * stage.steps):
-            design = task.space.decode(state.knobs, plan.end_temperature, phase)
+            design = task.decode(state.knobs, plan.end_temperature, phase)
             phase = dataclasses.replace(
                 phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
             )

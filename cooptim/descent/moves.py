@@ -100,7 +100,7 @@ def legal_moves(space: DesignSpace, moves: list[Move]) -> list[Move]:
     return [move for move in moves if not violations(space, move.design)]
 
 
-def _put(values: np.ndarray, layer: int, value: np.ndarray | float) -> Any:
+def _put(values: np.ndarray, layer: int, value: Any) -> Any:
     out = np.array(values)
     out[layer] = value
     return out

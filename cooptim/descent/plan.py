@@ -78,5 +78,5 @@ def quick_plan() -> Plan:
     rates = KnobRates(*([0.1] * len(dataclasses.fields(KnobRates))))
     return Plan(
         float_steps=40, steps=80, finetune_steps=20, knob_rates=rates, uniform_bits=(8, 4), attempts=1,
-        stats_images=128, chunk=128,
+        stats_images=128, chunk=128, settle_steps=20,
     )  # fmt: skip

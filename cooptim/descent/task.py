@@ -1,8 +1,10 @@
 """Everything a run needs that does not change while it runs, built once."""
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,6 +42,8 @@ class Task:
     measure: Measure
     pricer: Pricer
     step: Any
+    init: Any  # DesignSpace.init and decode as programs: op by op they compile fifty small ones
+    decode: Any
 
     @property
     def stats_images(self) -> tuple[np.ndarray, np.ndarray]:
@@ -70,27 +74,31 @@ def build_task(
         Measure(network, plan.chunk),
         Pricer(space),
         make_step(network, space),
+        compiled(space.init),
+        compiled(space.decode),
     )
 
 
 def observe(network: Network, params: Any, state: Any, data: Dataset, chunk: int) -> Any:
     """Extrema and root mean squares of every operand on the first training images."""
-    return compiled(network.observe)(params, state, jnp.asarray(data.x_train[:chunk]))
+    return _observer(network)(params, state, data.x_train[:chunk])
+
+
+@functools.lru_cache(maxsize=2)
+def _observer(network: Network) -> Any:
+    return compiled(network.observe)
 
 
 def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
     """Knobs at one width everywhere; ranges clip what a normal distribution seldom reaches."""
-    seen = observe(task.network, params, state, task.data, task.plan.chunk)
-    weight_max = jnp.minimum(seen.weight_max, _CLIP_SIGNED.get(int(bits), 1e9) * seen.weight_rms)
+    seen = jax.tree.map(np.asarray, observe(task.network, params, state, task.data, task.plan.chunk))
+    clip_signed, clip_unsigned = (np.float32(clips.get(int(bits), 1e9)) for clips in (_CLIP_SIGNED, _CLIP_UNSIGNED))
+    weight_max = np.minimum(seen.weight_max, clip_signed * seen.weight_rms)
     # A rectified normal keeps half of its mean square, so its standard deviation is sqrt(2) times what was seen.
-    clip = jnp.where(
-        jnp.asarray(task.space.signed) > 0,
-        _CLIP_SIGNED.get(int(bits), 1e9),
-        np.sqrt(2.0) * _CLIP_UNSIGNED.get(int(bits), 1e9),
-    )
-    input_max = jnp.maximum(jnp.abs(seen.input_min), jnp.abs(seen.input_max))
-    input_max = jnp.minimum(input_max, clip * seen.input_rms)
-    return task.space.init(weight_max, input_max, bits, bits)
+    clip = np.where(task.space.signed > 0, clip_signed, np.float32(np.sqrt(2.0)) * clip_unsigned)
+    input_max = np.maximum(np.abs(seen.input_min), np.abs(seen.input_max))
+    input_max = np.minimum(input_max, clip * seen.input_rms)
+    return task.init(jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
 
 
 def settled(task: Task, params: Any, state: Any, design: Design) -> Any:
@@ -102,7 +110,7 @@ def settled(task: Task, params: Any, state: Any, design: Design) -> Any:
 
 def decode(task: Task, knobs: Knobs, phase: Phase) -> Design:
     """The design at the end of the anneal."""
-    return task.space.decode(knobs, task.plan.end_temperature, phase)
+    return task.decode(knobs, task.plan.end_temperature, phase)
 
 
 def float_design(task: Task, knobs: Knobs) -> Design:

@@ -82,7 +82,7 @@ def _points(rng, count):
         "weight_bits": rng.uniform(2, 16, (count, LAYERS)), "input_bits": rng.uniform(2, 16, (count, LAYERS)),
         "weight_density": rng.uniform(0.02, 0.98, (count, LAYERS)),
         "input_density": rng.uniform(0.02, 0.98, (count, LAYERS)),
-        "supply_v": rng.uniform(0.58, 1.03, (count, LAYERS)), "freq_ghz": rng.uniform(0.01, 0.4, (count, LAYERS)),
+        "supply_v": rng.uniform(0.59, 1.03, (count, LAYERS)), "freq_ghz": rng.uniform(0.01, 0.4, (count, LAYERS)),
         "mode": simplex(MODES), "tiling": simplex(ROWS), "buffer_bits": 2.0 ** rng.uniform(16, 22, (count, 1)),
     }  # fmt: skip
     return jnp.asarray(np.concatenate([columns[name] for name in LAYOUT], axis=1))
@@ -139,7 +139,7 @@ def _corner_points(rng, count):
     put("input_bits", [2.0, 4.0, 8.0, 16.0])
     put("weight_density", [0.0, 1.0])
     put("input_density", [0.0, 1.0])
-    put("supply_v", [0.58, 1.03])
+    put("supply_v", [0.59, 1.03])
     put("freq_ghz", [0.001, 1.0], 0.1)
     put("buffer_bits", [65536.0, 4194304.0, 1.0])
     for name, n in (("mode", MODES), ("tiling", ROWS)):
