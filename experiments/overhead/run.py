@@ -9,7 +9,6 @@ Prints the figures that experiments/README.md records and writes them to expecte
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import time
@@ -152,6 +151,15 @@ def traces() -> int:
     return 1
 
 
+def peak_mib() -> float:
+    """Peak resident memory of this process [MiB]; Linux.
+
+    Not `ru_maxrss`, which a process inherits from the one that started it, so that every child would report ours.
+    """
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def train(kind: str, steps: int) -> float:
     """Peak resident memory [MiB] of a process that trains LeNet-5 for so many steps and measures its accuracy.
 
@@ -189,7 +197,7 @@ def train(kind: str, steps: int) -> float:
             predict = jax.jit(lambda rest, x: nnx.merge(graph, rest, copy=True)(x))
             for start in range(0, len(data.x_val), 256):
                 predict(rest, data.x_val[start : start + 256]).block_until_ready()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 def child(*arguments: str) -> float:
@@ -226,8 +234,9 @@ def main() -> int:
         print(f"{name:22s} {value:10.3f}")
     limits = {"ratio": 1.5, "joint_compile_s": 15.0, "compile_ratio": 5.0, "joint_rss_ratio": 1.3}
     missed = [name for name, limit in limits.items() if found.get(name, 0.0) > limit]
-    if not args.skip:
-        (HERE / "expected.json").write_text(json.dumps(found, indent=1) + "\n")
+    record = HERE / "expected.json"
+    known = json.loads(record.read_text()) if record.exists() else {}
+    record.write_text(json.dumps(known | found, indent=1) + "\n")
     print("every target is met" if not missed else f"missed: {', '.join(missed)}")
     return int(bool(missed))
 
