@@ -85,6 +85,14 @@ def _ragged(eqn: Any, name: str) -> Nest:
     return Nest(kind="dense", bounds=bounds, note=f"ragged: rows spread evenly over {experts} groups")
 
 
+def _reached(padding: Any, sizes: Any, outputs: Any, taps: Any, strides: Any, dilation: Any) -> list[tuple[int, int]]:
+    """Padding per axis as far as the last window reaches it: a stride may end before the far padding does."""
+    ends = [(o - 1) * s + (f - 1) * d + 1 for o, s, f, d in zip(outputs, strides, taps, dilation, strict=True)]
+    return [
+        (low, min(high, max(0, end - low - size))) for (low, high), size, end in zip(padding, sizes, ends, strict=True)
+    ]
+
+
 def _conv(eqn: Any, weight: int, name: str) -> Nest:
     params = eqn.params
     numbers = params["dimension_numbers"]
@@ -108,6 +116,9 @@ def _conv(eqn: Any, weight: int, name: str) -> Nest:
         padding = [
             (low - d * (f - 1), high - d * (f - 1)) for (low, high), d, f in zip(padding, dilation, taps, strict=True)
         ]
+    else:
+        padding = _reached(padding, [x[a] for a in numbers.lhs_spec[2:]], [y[a] for a in numbers.out_spec[2:]], taps,
+                           strides, dilation)  # fmt: skip
     spatial, note = _two_axes(
         [outer[a] for a in outer_spec[2:]], taps, list(dilated_input if transposed else strides), dilation, padding
     )

@@ -17,7 +17,7 @@ class Layer:
       kind: 'conv', 'dense' or 'matmul' (both operands are data).
       bounds: loop bounds, K and C per group.
       stride, dilation: (vertical, horizontal), in positions of the input.
-      padding: ((top, bottom), (left, right)) positions; negative crops.
+      padding: ((top, bottom), (left, right)) positions that the windows reach; negative crops.
       repeat: executions in one inference with the same weights (trips of a scan over constant weights).
       weight_leaves: paths of all weight leaves that reach the W operand, largest first; empty for 'matmul'.
       inputs: names of the layers (or 'input') whose outputs reach the I operand through no other layer.
@@ -67,13 +67,13 @@ class Layer:
         return b.B * b.G * b.K * rows * cols
 
     def input_extent(self, axis: int) -> int:
-        """Rows (axis 0) or columns (axis 1) of the unpadded input that the loops touch."""
+        """Rows (axis 0) or columns (axis 1) of the unpadded input that the loops touch; gaps of stride and dilation not."""
         b = self.bounds
         outputs, taps = ((b.OY, b.FY), (b.OX, b.FX))[axis]
         stride, dilation, pad = self.stride[axis], self.dilation[axis], self.padding[axis]
-        if taps < stride:  # a 1x1 filter at stride 2 reads every second row only
-            return outputs * taps
-        return max(1, (outputs - 1) * stride + (taps - 1) * dilation + 1 - max(0, pad[0]) - max(0, pad[1]))
+        windows = {o * stride + f * dilation for o in range(outputs) for f in range(taps)}
+        last = max(windows) - max(0, pad[1])
+        return max(1, sum(max(0, pad[0]) <= position <= last for position in windows))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,18 @@ def test_dilated_convolution_has_its_taps_apart():
     assert layer.input_words == 20 * 20 * 4
 
 
+def test_far_padding_that_no_window_reaches_is_no_padding():
+    layer = conv((1, 224, 224, 3), (7, 7, 3, 64), strides=(2, 2), padding=((3, 3), (3, 3)))
+    assert layer.padding == ((3, 2), (3, 2))  # the last window ends at 111*2 + 7 - 3 = 226, two rows past the image
+    assert layer.input_words == 224 * 224 * 3
+
+
+def test_rows_between_the_taps_of_a_gapped_filter_are_not_touched():
+    layer = conv((1, 20, 21, 2), (2, 3, 2, 5), strides=(4, 2), padding="VALID", rhs_dilation=(6, 2))
+    # rows 0 4 8 12 and 6 10 14 18; columns 0 2 .. 20, each also a later window's
+    assert layer.input_words == 8 * 11 * 2
+
+
 def test_grouped_convolution_divides_both_channels():
     layer = conv((1, 8, 8, 12), (3, 3, 4, 30), feature_group_count=3)
     assert layer.bounds == Bounds(G=3, K=10, C=4, OY=8, OX=8, FY=3, FX=3)
