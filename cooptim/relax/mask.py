@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from cooptim.relax.rounding import replace_gradient
 
-_TINY = 1e-30
+_TINY = 1e-15  # its square is still a normal float32, which the gradient of a quotient needs
 
 
 def _ramp(magnitude: Float[Array, "*n"], cut: Float[Array, "..."]) -> Float[Array, "*n"]:

@@ -85,3 +85,11 @@ def test_choice_prefers_the_best_legal_alternative():
     soft = jax.grad(lambda v: (weights * soft_choice(v, jnp.asarray(1.0))).sum())(logits)
     chex.assert_trees_all_close(through, soft)
     assert bool(jnp.all(soft != 0))
+
+
+@pytest.mark.parametrize("cut", [0.0, 1e-19, 1e-12])
+def test_masks_have_finite_gradients_down_to_a_threshold_of_zero(cut):
+    w = jnp.asarray([0.0, 1e-20, -1e-13, 0.5], jnp.float32)
+    for f in (lambda w, c: jnp.sum(prune(w, c) ** 2), density):
+        for gradient in jax.grad(f, argnums=(0, 1))(w, jnp.asarray(cut, jnp.float32)):
+            assert np.isfinite(np.asarray(gradient)).all()
