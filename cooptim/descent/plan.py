@@ -45,7 +45,7 @@ class Plan:
     finetune_tries: int = 3
     batch: int = 64
     weight_rate: float = 3e-3
-    descent_weight_rate: float = 1e-3
+    descent_weight_rate: float = 4e-3
     knob_rates: KnobRates = KnobRates()
     budget_share: float = 0.6
     freeze_share: float = 0.75

@@ -16,12 +16,12 @@ from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS, integer_bits, range_of
-from cooptim.relax.choice import soft_choice, straight_through_choice
+from cooptim.relax.choice import soft_choice, straight_through_nested_choice
 from cooptim.relax.rounding import clip_ste
 from cooptim.workload import Workload
 
 MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
-_MODE_SOFTNESS_BITS = 1.0  # width over which a mode fades from feasible to not, backward pass only
+_MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
 _CERTAIN = 6.0  # logit of a choice that is made
 _FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
 
@@ -180,10 +180,14 @@ class DesignSpace:
         )
 
     def _mode(self, logits, widest, temperature):  # type: ignore[no-untyped-def]
-        slots = jnp.asarray(self.slot_bits, logits.dtype)
-        slack = slots - widest[:, None]
-        feasibility = jax.nn.log_sigmoid((slack + 0.5) / _MODE_SOFTNESS_BITS)
-        return straight_through_choice(logits, temperature, (slack >= -1e-3).astype(logits.dtype), feasibility)
+        """One-hot mode; a width feels the step to the next narrower subword where its own last bit causes it."""
+        narrow_first = np.argsort(self.slot_bits, kind="stable")
+        slack = jnp.asarray(self.slot_bits[narrow_first], logits.dtype) - widest[:, None]
+        # Centred at the first width that is too wide, for going down from there is what crosses the step.
+        feasible = jax.nn.sigmoid((slack + 1.0) / _MODE_SOFTNESS_BITS).at[:, -1].set(1.0)
+        legal = (slack >= -1e-3).astype(logits.dtype)
+        chosen = straight_through_nested_choice(logits[:, narrow_first], temperature, legal, feasible)
+        return chosen[:, np.argsort(narrow_first)]
 
     def _supply(self, supply):  # type: ignore[no-untyped-def]
         s = self.machine.supply

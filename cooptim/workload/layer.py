@@ -67,7 +67,7 @@ class Layer:
         return b.B * b.G * b.K * rows * cols
 
     def input_extent(self, axis: int) -> int:
-        """Rows (axis 0) or columns (axis 1) of the unpadded input that the loops touch; gaps of stride and dilation not."""
+        """Rows (axis 0) or columns (axis 1) of the unpadded input that the loops touch, gaps left out."""
         b = self.bounds
         outputs, taps = ((b.OY, b.FY), (b.OX, b.FX))[axis]
         stride, dilation, pad = self.stride[axis], self.dilation[axis], self.padding[axis]

@@ -132,6 +132,22 @@ def _decoded(x: jax.Array) -> jax.Array:
     return jnp.concatenate(parts)
 
 
+def _feasible(x: jax.Array) -> jax.Array:
+    """Three non-decreasing probabilities that end at 1, of x[4] and x[5]."""
+    one = jax.nn.sigmoid(x[4])
+    return jnp.stack([one, one + (1.0 - one) * jax.nn.sigmoid(x[5]), jnp.ones(())])
+
+
+def _mixture(scores: jax.Array, feasible: jax.Array) -> jax.Array:
+    """All three with probability f0, the last two with f1 - f0, the last alone with f2 - f1."""
+    nothing = jnp.zeros(1)
+    return (
+        feasible[0] * _softmax(scores)
+        + (feasible[1] - feasible[0]) * jnp.concatenate([nothing, _softmax(scores[1:])])
+        + (feasible[2] - feasible[1]) * jnp.array([0.0, 0.0, 1.0])
+    )
+
+
 def _fixed(bits: float, quantize: Callable[..., Any]) -> Callable[..., Any]:
     return lambda word, step, range_: quantize(word, jnp.asarray(bits), step, range_)
 
@@ -161,9 +177,10 @@ RELAXATIONS: dict[str, Case] = {
     "density": _pruner(mask.density, True),
     "density on tensors": _pruner(fake.nonzero_share, True),
     "soft choice": itself(lambda x: choice.soft_choice(x[:3], x[3], x[4:]), CHOICE_LOW, CHOICE_HIGH),
-    "straight-through choice": Case(
-        lambda x: choice.straight_through_choice(x[:3], x[3], jnp.ones(3), x[4:]), CHOICE_LOW, CHOICE_HIGH,
-        lambda x, start: _softmax((x[:3] + x[4:]) / x[3]),
+    "nested choice": itself(lambda x: choice.nested_choice(x[:3], x[3], _feasible(x)), CHOICE_LOW, CHOICE_HIGH),
+    "straight-through nested choice": Case(
+        lambda x: choice.straight_through_nested_choice(x[:3], x[3], jnp.ones(3), _feasible(x)),
+        CHOICE_LOW, CHOICE_HIGH, lambda x, start: _mixture(x[:3] / x[3], _feasible(x)),
     ),
     "decode: supply, clock, buffer, tilings": itself(_decoded, ON_GRID, tuple(-x for x in ON_GRID)),
     "activity divisor": itself(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cooptim.relax.bitwidth import bits_of, integer_bits, quantize, range_of
-from cooptim.relax.choice import hard_choice, soft_choice, straight_through_choice
+from cooptim.relax.choice import hard_choice, nested_choice, straight_through_nested_choice
 from cooptim.relax.mask import density, prune
 from cooptim.relax.rounding import ceil_ste, clip_ste, round_ste
 
@@ -76,15 +76,39 @@ def test_density_counts_exactly_and_falls_as_the_cut_rises():
     np.testing.assert_allclose(d_cut, -(0.05 + 0.15) / (2 * 0.1**2) / 5, rtol=1e-6)
 
 
-def test_choice_prefers_the_best_legal_alternative():
+def test_choice_takes_the_largest_legal_logit():
     logits, legal = jnp.asarray([[3.0, 1.0, 2.0]]), jnp.asarray([[0.0, 1.0, 1.0]])
-    np.testing.assert_array_equal(straight_through_choice(logits, jnp.asarray(1.0), legal), [[0, 0, 1]])
+    feasible = jnp.asarray([[0.3, 0.9, 1.0]])
+    t = jnp.asarray(1.0)
+    np.testing.assert_array_equal(straight_through_nested_choice(logits, t, legal, feasible), [[0, 0, 1]])
     np.testing.assert_array_equal(hard_choice(logits), [[1, 0, 0]])
     weights = jnp.asarray([[1.0, 5.0, 2.0]])
-    through = jax.grad(lambda v: (weights * straight_through_choice(v, jnp.asarray(1.0), legal)).sum())(logits)
-    soft = jax.grad(lambda v: (weights * soft_choice(v, jnp.asarray(1.0))).sum())(logits)
-    chex.assert_trees_all_close(through, soft)
-    assert bool(jnp.all(soft != 0))
+    for at in (0, 1):
+        args = (logits, feasible)
+        hard = jax.grad(lambda *v: (weights * straight_through_nested_choice(v[0], t, legal, v[1])).sum(), argnums=at)(
+            *args
+        )
+        soft = jax.grad(lambda *v: (weights * nested_choice(v[0], t, v[1])).sum(), argnums=at)(*args)
+        chex.assert_trees_all_close(hard, soft)
+        assert bool(jnp.any(soft != 0))
+
+
+def test_nested_choice_is_the_mixture_of_what_may_be_taken():
+    logits, feasible = jnp.log(jnp.asarray([8.0, 3.0, 1.0])), jnp.asarray([0.2, 0.7, 1.0])
+    shares = nested_choice(logits, jnp.asarray(1.0), feasible)
+    # 0.2: all three, 8/12 3/12 1/12; 0.5: the last two, 3/4 1/4; 0.3: the last alone
+    np.testing.assert_allclose(shares, [0.2 * 8 / 12, 0.2 * 3 / 12 + 0.5 * 3 / 4, 0.2 / 12 + 0.5 / 4 + 0.3], rtol=1e-6)
+
+
+def test_feasibility_is_not_sharpened_with_the_preference():
+    """At a low temperature the preferred alternative's share is its feasibility, and so is the slope."""
+    logits = jnp.asarray([3.0, 1.5, 0.0])
+
+    def share(f):
+        return nested_choice(logits, jnp.asarray(0.05), jnp.stack([f, 0.9 + 0.0 * f, 1.0 + 0.0 * f]))[0]
+
+    value, slope = jax.value_and_grad(share)(jnp.asarray(0.4))
+    assert float(value) == pytest.approx(0.4, abs=1e-6) and float(slope) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("cut", [0.0, 1e-19, 1e-12])
