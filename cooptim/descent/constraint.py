@@ -28,8 +28,14 @@ def excess(log_cost: Float[Array, "constraint"], budgets: Budgets) -> Float[Arra
 def penalty(
     c: Float[Array, "constraint"], multipliers: Float[Array, "constraint"], strength: Float[ArrayLike, ""]
 ) -> Float[Array, ""]:
-    """What broken budgets add to the loss: multiplier * c + strength/2 * max(c, 0)^2, summed."""
-    return jnp.sum(multipliers * c + 0.5 * strength * jnp.maximum(c, 0.0) ** 2)
+    """Augmented Lagrangian of c <= 0: its slope in c is max(0, multiplier + strength * c), summed.
+
+    Below the budget the slope falls as well, so a multiplier that has overshot does not press on.
+
+    Source: Rockafellar, "The multiplier method of Hestenes and Powell applied to convex programming", JOTA 12, 1973.
+    """
+    slope = jnp.maximum(multipliers + strength * c, 0.0)
+    return jnp.sum((slope**2 - multipliers**2) / (2.0 * strength))
 
 
 def raise_multipliers(

@@ -1,6 +1,7 @@
 """How long and how fast to train: the expert's options, with defaults that suit small networks."""
 
 import dataclasses
+import math
 import warnings
 
 
@@ -40,8 +41,8 @@ class Plan:
     """
 
     float_steps: int = 1200
-    steps: int = 1800
-    finetune_steps: int = 500
+    steps: int = 1400
+    finetune_steps: int = 400
     finetune_tries: int = 3
     batch: int = 64
     weight_rate: float = 3e-3
@@ -51,7 +52,7 @@ class Plan:
     freeze_share: float = 0.75
     start_bits: float = 8.0
     uniform_bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
-    penalty: float = 0.1
+    penalty: float = 5.0
     dual_rate: float = 2e-2
     frozen_rate_share: float = 0.2
     start_temperature: float = 1.0
@@ -64,6 +65,8 @@ class Plan:
     settle_steps: int = 200
 
     def __post_init__(self) -> None:
+        if not self.penalty > 0.0:
+            raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 5")
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
         if self.steps > 0 and travel < 6.0:
             warnings.warn(
@@ -71,6 +74,23 @@ class Plan:
                 "6 are needed to go from 8 bits to 2: take more steps or a higher rate",
                 stacklevel=3,
             )
+
+
+_EPOCHS = (
+    6  # passes over the training images that a descent needs at least; float training a third, fine-tuning a quarter
+)
+
+
+def plan_for(images: int) -> Plan:
+    """The default plan for a training set of this many images: lengths of `Plan`, longer where they see too few."""
+    plan = Plan()
+    passes = math.ceil(_EPOCHS * images / plan.batch)
+    return dataclasses.replace(
+        plan,
+        float_steps=max(plan.float_steps, passes // 3),
+        steps=max(plan.steps, passes),
+        finetune_steps=max(plan.finetune_steps, passes // 4),
+    )
 
 
 def quick_plan() -> Plan:

@@ -16,7 +16,7 @@ from cooptim.descent.descend import Descent, descend, train_uniform
 from cooptim.descent.finalize import Limits, best_move
 from cooptim.descent.fingerprint import claim, fingerprint
 from cooptim.descent.loop import Progress, float_stage, run_stage
-from cooptim.descent.plan import Plan
+from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
@@ -49,13 +49,14 @@ def optimize(
       network: from `cooptim.trace`; its parameters are where the float parent starts.
       budget: default is 1/25 of the 16-bit reference's energy (or 0.85 of the bound where that is less), its latency
         as the deadline and 0.5 points of accuracy.
+      plan: default is `plan_for` the training set.
       out: directory for checkpoints; None keeps none. resume: go on from the checkpoints found there, which must be
         of a run with the same arguments.
       progress: receives stage(name, total), step(done, **metrics), done().
 
     Raises ValueError when data and network do not match, InfeasibleBudget when no legal design can meet the budget.
     """
-    plan = Plan() if plan is None else plan
+    plan = plan_for(len(data.x_train)) if plan is None else plan
     budget = DEFAULT_BUDGET if budget is None else budget
     check_head(data, _outputs(network, data.x_train[: plan.chunk]))
     task = build_task(network, machine, data, plan, seed, network.params, network.state)
@@ -72,7 +73,10 @@ def optimize(
     limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
     uniform, bits = best_uniform(task, params, state, limits, checkpoints, progress)
     pruned = cheapest(task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj)
-    joint = cheapest(task, params, state, limits, "joint", None, checkpoints, progress, uniform, setting.bound_pj)
+    joint = cheapest(
+        task, params, state, limits, "joint", None, checkpoints, progress, uniform, setting.bound_pj,
+        stands=not setting.lifted,
+    )  # fmt: skip
     move, saving, count = best_move(
         task, joint.final.params, joint.final.state, joint.final.design,
         dataclasses.replace(limits, energy_pj=None),
@@ -135,11 +139,13 @@ def best_uniform(
 def cheapest(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
     checkpoints: Checkpoints | None, progress: Progress | None, uniform: Priced, bound_pj: float,
+    *, stands: bool = False,
 ) -> Descent:  # fmt: skip
     """The descent that keeps the accuracy at the least energy, within `plan.attempts` tries.
 
     With an energy budget it is aimed at first, and the target moves up towards the uniform design while the accuracy
-    is missed; without one the target is bisected between the bound and the uniform design.
+    is missed; without one the target is bisected between the bound and the uniform design. A budget that `stands` is
+    not moved: what it costs in accuracy is reported.
     """
     top = float(uniform.report.total_energy_pj)
     given = limits.energy_pj is not None
@@ -157,8 +163,8 @@ def cheapest(
         best = found if better else best
         if keeps and (given and attempt == 0 or target <= floor * 1.03):
             break
-        if name == "joint" and given:
-            break  # the user's budget stands; what it costs in accuracy is reported
+        if stands and given:
+            break
         floor, top = (floor, target) if keeps else (target, top)
         target = math.sqrt(floor * max(top, floor))
     assert best is not None

@@ -20,11 +20,13 @@ def test_free_budgets_do_not_count():
     np.testing.assert_allclose(excess(jnp.log(jnp.asarray([4.0, 9.0, 0.5])), budgets), np.log([2, 1, 0.5]), rtol=1e-6)
 
 
-def test_penalty_pulls_only_what_is_over_budget_or_has_a_multiplier():
-    # 0.5*c + 0.1/2*c^2 at c = 0.2; slack of 0.3 with no multiplier costs nothing
-    c, multipliers = jnp.asarray([0.2, -0.3, 0.0]), jnp.asarray([0.5, 0.0, 0.0])
-    assert float(penalty(c, multipliers, 0.1)) == pytest.approx(0.5 * 0.2 + 0.05 * 0.04)
-    np.testing.assert_allclose(jax.grad(penalty)(c, multipliers, 0.1), [0.52, 0, 0], rtol=1e-6)
+def test_penalty_presses_by_multiplier_and_excess_and_never_pulls():
+    # slopes max(0, m + 2 c): 0.5 + 0.4, 0.5 - 0.2, and 0 where slack outweighs the multiplier or nothing presses
+    c, multipliers = jnp.asarray([0.2, -0.1, -0.3, -0.3]), jnp.asarray([0.5, 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(jax.grad(penalty)(c, multipliers, 2.0), [0.9, 0.3, 0, 0], rtol=1e-6)
+    # (0.9^2 - 0.5^2 + 0.3^2 - 0.5^2 - 0.5^2) / (2 * 2)
+    assert float(penalty(c, multipliers, 2.0)) == pytest.approx((0.81 - 0.25 + 0.09 - 0.25 - 0.25) / 4)
+    assert float(penalty(jnp.zeros(3), jnp.asarray([0.0, 1.0, 3.0]), 2.0)) == 0.0
 
 
 def test_multipliers_rise_when_broken_fall_with_slack_and_stay_positive():

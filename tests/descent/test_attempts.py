@@ -1,0 +1,65 @@
+"""Which energy targets are tried when the accuracy is missed, with descents that only pretend to train."""
+
+import inspect
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from cooptim.descent import run
+from cooptim.descent.finalize import Limits
+from cooptim.descent.plan import Plan, plan_for
+
+
+def priced(energy_pj: float, accuracy: float):
+    return SimpleNamespace(val_accuracy=accuracy, report=SimpleNamespace(total_energy_pj=energy_pj))
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, least_pj: float, energy_pj: float | None = 50.0, **how: bool):
+    """(targets, energy of the design taken) where the accuracy holds from `least_pj` on; uniform 200, bound 17."""
+    targets = []
+
+    def pretend(task, params, state, limits, name, bits, checkpoints, progress):
+        targets.append(limits.energy_pj)
+        accuracy = 0.99 if limits.energy_pj >= least_pj else 0.90
+        return SimpleNamespace(final=priced(limits.energy_pj, accuracy))
+
+    monkeypatch.setattr(run, "descend", pretend)
+    monkeypatch.setattr(run, "_energy", inspect.unwrap(run._energy))
+    limits = Limits(energy_pj, 1e3, None, 0.98)
+    task = SimpleNamespace(plan=Plan(attempts=3))
+    cheapest = inspect.unwrap(run.cheapest)  # past the type checks of the tests, which know stand-ins from tasks
+    best = cheapest(task, None, None, limits, "joint", None, None, None, priced(200.0, 0.99), 17.0, **how)
+    return targets, best.final.report.total_energy_pj
+
+
+def test_a_budget_that_stands_is_tried_once_and_reported_as_it_is(monkeypatch):
+    assert tried(monkeypatch, 60.0, stands=True) == ([50.0], 50.0)
+
+
+def test_a_budget_that_keeps_the_accuracy_ends_the_search(monkeypatch):
+    assert tried(monkeypatch, 40.0) == ([50.0], 50.0)
+
+
+def test_a_default_that_misses_the_accuracy_moves_to_the_least_energy_that_keeps_it(monkeypatch):
+    # sqrt(50 * 200) = 100 keeps, sqrt(50 * 100) = 70.7 keeps; and where 100 misses, sqrt(100 * 200) = 141
+    targets, taken = tried(monkeypatch, 60.0)
+    assert targets == pytest.approx([50.0, 100.0, math.sqrt(5000.0)]) and taken == pytest.approx(math.sqrt(5000.0))
+    targets, taken = tried(monkeypatch, 120.0)
+    assert targets == pytest.approx([50.0, 100.0, math.sqrt(20000.0)]) and taken == pytest.approx(math.sqrt(20000.0))
+
+
+def test_without_an_energy_budget_the_search_starts_at_the_share_of_the_bound(monkeypatch):
+    targets, _ = tried(monkeypatch, 1e9, energy_pj=None)
+    assert targets[0] == pytest.approx(17.0 / 0.85) and targets[1] == pytest.approx(math.sqrt(20.0 * 200.0))
+
+
+def test_default_plan_grows_with_the_data():
+    assert plan_for(1150) == Plan()
+    large = plan_for(48_000)  # 6 passes in batches of 64; a third of it for the float parent, a quarter at the end
+    assert (large.float_steps, large.steps, large.finetune_steps) == (1500, 4500, 1125)
+
+
+def test_a_penalty_of_zero_is_refused():
+    with pytest.raises(ValueError, match="penalty 0 cannot hold a budget"):
+        Plan(penalty=0.0)
