@@ -36,16 +36,17 @@ def train_uniform(
     task: Task, params: Any, state: Any, bits: int, limits: Limits,
     checkpoints: Checkpoints | None, progress: Progress | None,
 ) -> Priced:  # fmt: skip
-    """The network trained at one width everywhere, as many steps as a joint run, on its own best hardware."""
+    """The network trained at one width everywhere, as long as a joint run, on its own best hardware."""
     phase = uniform_phase(task, bits, prune=False)
-    steps = task.plan.steps + task.plan.finetune_steps
-    stage = Stage(f"uniform-{bits}b", steps, task.plan.descent_weight_rate, _QUANTIZER, phase, anneal=False)
-    begin = _begin(task, params, state, bits)
-    end, phase, _ = run_stage(task, stage, begin, checkpoints, progress)
+    name, plan = f"uniform-{bits}b", task.plan
+    stage = Stage(name, plan.steps, plan.descent_weight_rate, _QUANTIZER, phase, anneal=False)
+    end, phase, _ = run_stage(task, stage, _begin(task, params, state, bits), checkpoints, progress)
     soft = decode(task, end.knobs, phase)
-    state = settled(task, end.params, end.state, soft)
-    design = finalize(task, soft, end.params, state, limits.latency_ns)
-    return priced(task, f"uniform {bits} b", end.params, state, design, limits.latency_ns)
+    end = dataclasses.replace(end, state=settled(task, end.params, end.state, soft))
+    design = finalize(task, soft, end.params, end.state, limits.latency_ns)
+    free = dataclasses.replace(limits, energy_pj=None)
+    tuned = _finetuned(task, end, design, free, name, checkpoints, progress, learn_widths=False)
+    return dataclasses.replace(tuned, title=f"uniform {bits} b")
 
 
 def descend(

@@ -26,7 +26,7 @@ class Plan:
 
     Attributes:
       float_steps: of the float parent. steps: of one descent (uniform, pruned, joint). finetune_steps: after the snap.
-      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed.
+      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed; for every design.
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.

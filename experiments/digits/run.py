@@ -1,8 +1,10 @@
 """Ten seeds of the main job: does the joint design beat the references at no larger loss of accuracy?
 
 Each seed trains its own float parent and pairs every design with it. Usage:
-    python experiments/digits/run.py [--seeds 10] [--ratio 25]
-Writes seeds.csv beside this file and prints the summary that experiments/README.md records.
+    python experiments/digits/run.py [--seeds 10] [--first 10] [--ratio 25]
+    python experiments/digits/run.py --read experiments/digits/ratio25_*.csv
+Writes ratio<R>_<first>.csv beside this file and prints the summary that experiments/README.md records; --read prints it
+again for files that hold it in parts.
 """
 
 import argparse
@@ -17,18 +19,19 @@ import numpy as np
 from flax import nnx
 
 import cooptim
+from cooptim.descent.plan import Plan
 from cooptim.network.examples import DigitsCNN
 
 HERE = pathlib.Path(__file__).parent
 
 
-def one_seed(seed: int, ratio: float) -> dict[str, float]:
+def one_seed(seed: int, ratio: float, plan: Plan) -> dict[str, float]:
     """One run, as a flat row."""
     data = cooptim.load_data("digits")
     network = cooptim.trace(DigitsCNN(rngs=nnx.Rngs(seed)), data.x_train[:1])
     budget = cooptim.Budget(energy_ratio=ratio)
     begin = time.process_time()
-    r = cooptim.optimize(network, cooptim.load_machine("envision"), data, budget, seed=seed)
+    r = cooptim.optimize(network, cooptim.load_machine("envision"), data, budget, seed=seed, plan=plan)
     row = {"seed": seed, "cpu_s": time.process_time() - begin, "float": r.float_test_accuracy}
     for name, one in r.designs.items():
         row[f"{name}_acc"] = one.test_accuracy
@@ -58,24 +61,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--ratio", type=float, default=25.0)
-    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--first", type=int, default=10, help="first seed; 0 to 9 and 100 to 106 served for tuning")
+    parser.add_argument("--steps", type=int, default=Plan().steps, help="of each descent")
+    parser.add_argument("--read", nargs="+", type=pathlib.Path, help="print the summary of these files")
     args = parser.parse_args()
+    if args.read:
+        rows = [row for path in args.read for row in csv.DictReader(path.open())]
+        summarize([{name: float(value) for name, value in row.items()} for row in rows])
+        return
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     rows = []
     for seed in range(args.first, args.first + args.seeds):
-        rows.append(one_seed(seed, args.ratio))
+        rows.append(one_seed(seed, args.ratio, Plan(steps=args.steps)))
         print({k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-    with open(HERE / f"seeds_{args.first}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        with open(HERE / f"ratio{args.ratio:g}_{args.first}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    summarize(rows)
+
+
+def summarize(rows: list[dict[str, float]]) -> None:
+    """Prints what experiments/README.md records."""
     col = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
     drop = 100 * (col["float"] - col["final_acc"])
+    print("seeds:                         ", len(rows))
     print("test drop [points]:            ", interval(drop))
+    print("validation drop [points]:      ", interval(100 * (col["float_val"] - col["final_val"])))
     print("pruned drop [points]:          ", interval(100 * (col["float"] - col["best_uniform_pruned_acc"])))
     print("uniform drop [points]:         ", interval(100 * (col["float"] - col["best_uniform_acc"])))
+    print("uniform width [bit]:           ", " ".join(f"{bits:g}" for bits in col["uniform_bits"]))
     print("ratio to 16 b:                 ", interval(col["reference_16b_pj"] / col["final_pj"]))
     print("ratio to best uniform:         ", interval(col["best_uniform_pj"] / col["final_pj"]))
     print("ratio to best uniform + pruning:", interval(col["best_uniform_pruned_pj"] / col["final_pj"]))
