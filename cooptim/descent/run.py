@@ -63,7 +63,7 @@ def optimize(
     require_reachable(task.space, budget)
     mine = fingerprint(network, machine, data, budget, plan, seed)
     checkpoints = _checkpoints(out, resume, mine)
-    params, state = _float_parent(task, checkpoints, progress)
+    params, state = float_parent(task, checkpoints, progress)
     if _signs(task, params, state) != task.space.input_signed:
         task = build_task(network, machine, data, plan, seed, params, state)
     reference, dense_pj = reference_16b(task, params, state)
@@ -175,7 +175,8 @@ def _energy(one: Priced) -> float:
     return float(one.report.total_energy_pj)
 
 
-def _float_parent(task: Task, checkpoints: Checkpoints | None, progress: Progress | None) -> tuple[Any, Any]:
+def float_parent(task: Task, checkpoints: Checkpoints | None, progress: Progress | None) -> tuple[Any, Any]:
+    """(params, state) after float training, batch statistics up to date; those of the network at 0 steps."""
     if task.plan.float_steps == 0:
         return task.network.params, task.network.state
     knobs = calibrated_knobs(task, task.network.params, task.network.state, task.plan.start_bits)
