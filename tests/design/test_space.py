@@ -48,6 +48,25 @@ def test_the_narrowest_mode_that_holds_both_widths_is_the_default(machine, bits,
     assert [space.machine.modes[i].name for i in chosen] == [mode, mode]
 
 
+@pytest.mark.parametrize("temperature", [1.0, COLD])
+def test_a_width_feels_the_next_mode_most_where_its_own_last_bit_costs_it(space, temperature):
+    """At 5 bits one bit less buys the 4-bit subword, at 9 the 8-bit one; at 4, 6 and 7 it buys nothing yet."""
+    slot = jnp.asarray(space.slot_bits)
+
+    def slot_bits(log2_step, knobs):
+        return space.decode(dataclasses.replace(knobs, weight_log2_step=log2_step), temperature).mode[0] @ slot
+
+    pull = {}
+    for bits in range(3, 12):
+        knobs = _init(space, jnp.array([float(bits), 2.0]))
+        knobs = dataclasses.replace(knobs, mode_logits=jnp.broadcast_to(2.0 * jnp.log2(16 / slot), (2, 3)))
+        pull[bits] = -float(jax.grad(slot_bits)(knobs.weight_log2_step, knobs)[0])
+    # one bit away a logistic of width 1/2 has 0.42 of its slope, two bits away 0.07; 7 is also two below the next step
+    assert max(pull[b] for b in (4, 6)) < 0.5 * pull[5] and pull[7] < 0.3 * pull[5]
+    assert max(pull[b] for b in (8, 10)) < 0.5 * pull[9] and pull[11] < 0.1 * pull[9]
+    assert all(p > 0 for p in pull.values())
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.3, 3.0])
 def test_random_knobs_decode_into_the_physical_range_with_one_legal_mode_a_layer(space, temperature):
     rng = np.random.default_rng(7)
