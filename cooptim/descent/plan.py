@@ -41,8 +41,8 @@ class Plan:
     """
 
     float_steps: int = 1200
-    steps: int = 1400
-    finetune_steps: int = 400
+    steps: int = 1800
+    finetune_steps: int = 500
     finetune_tries: int = 3
     batch: int = 64
     weight_rate: float = 3e-3
@@ -52,7 +52,7 @@ class Plan:
     freeze_share: float = 0.75
     start_bits: float = 8.0
     uniform_bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
-    penalty: float = 5.0
+    penalty: float = 1.0
     dual_rate: float = 2e-2
     frozen_rate_share: float = 0.2
     start_temperature: float = 1.0
@@ -66,7 +66,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.penalty > 0.0:
-            raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 5")
+            raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 1")
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
         if self.steps > 0 and travel < 6.0:
             warnings.warn(
