@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.area import area_mm2
@@ -69,7 +70,7 @@ def smallest_area_mm2(space: DesignSpace) -> float:
         least = np.min([np.where(valid, bits, np.inf).min(axis=1) for bits in held], axis=0)
         steps = np.ceil(max(float(b.min_bits), float(least.max())) / float(b.step_bits) - 1e-4)
         size_bits = float(steps) * float(b.step_bits)
-    return float(area_mm2(space.machine, b.size_bits * 0.0 + size_bits))
+    return float(area_mm2(space.machine, jnp.asarray(size_bits, b.size_bits.dtype)))
 
 
 def _bound_pj(space: DesignSpace, deadline_ns: float) -> float:

@@ -74,7 +74,7 @@ class Result:
       relaxed: cost of the relaxed design at the end of the descent, before the snap.
       bound_pj: no legal design of this workload on this machine within the deadline costs less.
       budget: with all fields resolved to numbers.
-      history: arrays 'step', 'loss', 'energy_pj', 'val_accuracy' of the joint descent.
+      history: one array for each name of `descent.loop.HISTORY`, of the joint descent; accuracy is that of the batch.
       local: 'best_saving' (fraction, largest within budgets at <= 0.1 validation loss), 'moves' (number priced), 'move'
         (its name).
       relaxed_parts: what was relaxed in the forward pass, in words. snap_drop: accuracy lost by the snap, fraction.

@@ -19,8 +19,10 @@ SHAPE = ("--input-shape", "8x8x1")
 SHORT = ("optimize", "--model", "nets:dense", "--quick", "--steps", "1", "--out", "run")
 
 
-def _has(message, *parts):
-    assert [part for part in parts if not re.search(part, message)] == [], message
+def missing(message, *parts):
+    """What the message does not say, followed by the message; empty when it says all."""
+    left_out = [part for part in parts if not re.search(part, message)]
+    return [*left_out, message] if left_out else []
 
 
 # Who, what was found, what is legal, the remedy.
@@ -34,11 +36,11 @@ NETWORKS = {
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("command", ["trace", "evaluate"])
 def test_multiplications_that_have_no_price_are_named(refused, command, network):
-    _has(refused(command, "--model", f"nets:{network}", *SHAPE), *NETWORKS[network])
+    assert not missing(refused(command, "--model", f"nets:{network}", *SHAPE), *NETWORKS[network])
 
 
 def test_optimize_refuses_a_network_it_cannot_price_before_any_training(refused):
-    _has(refused("optimize", "--model", "nets:by_hand", "--out", "run"), *NETWORKS["by_hand"])
+    assert not missing(refused("optimize", "--model", "nets:by_hand", "--out", "run"), *NETWORKS["by_hand"])
 
 
 def _design_file(path, **changes):
@@ -63,7 +65,7 @@ def _design_file(path, **changes):
 )
 def test_a_design_of_other_layers_is_named_with_those_of_the_network(refused, here, changes, parts):
     file = _design_file(here / "design.json", **changes)
-    _has(refused("evaluate", "--model", "nets:dense", *SHAPE, "--design", file), *parts)
+    assert not missing(refused("evaluate", "--model", "nets:dense", *SHAPE, "--design", file), *parts)
 
 
 FLOOR = next(line for line in TEXT.splitlines() if line.strip().startswith("floor_v"))
@@ -86,12 +88,12 @@ def test_a_faulty_machine_file_is_named_with_the_field_and_what_is_legal(refused
     old, new, parts = MACHINES[fault]
     assert TEXT.count(old) == 1
     (here / "mine.yaml").write_text(TEXT.replace(old, new))
-    _has(refused(*command, "mine.yaml"), "machine file mine.yaml", *parts)
+    assert not missing(refused(*command, "mine.yaml"), "machine file mine.yaml", *parts)
 
 
 def test_optimize_reads_the_machine_before_it_makes_a_directory(refused, here):
     (here / "mine.yaml").write_text(TEXT.replace(FLOOR, FLOOR.replace("unit: V", "unit: mW")))
-    _has(refused(*SHORT, "--machine", "mine.yaml"), "mine.yaml", "supply.floor_v", "mW", "mV, V")
+    assert not missing(refused(*SHORT, "--machine", "mine.yaml"), "mine.yaml", "supply.floor_v", "mW", "mV, V")
     assert not (here / "run").exists()
 
 
@@ -122,7 +124,7 @@ DATA = {
 @pytest.mark.parametrize("fault", DATA)
 def test_data_that_do_not_fit_are_refused_before_any_training(refused, here, fault):
     changes, parts = DATA[fault]
-    _has(refused(*SHORT, "--data", _npz(here / "mine.npz", **changes)), *parts)
+    assert not missing(refused(*SHORT, "--data", _npz(here / "mine.npz", **changes)), *parts)
 
 
 def test_a_truncated_idx_file_is_named(refused, here):
@@ -135,7 +137,7 @@ def test_a_truncated_idx_file_is_named(refused, here):
     ):
         header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
         (here / "idx" / f"{name}.gz").write_bytes(gzip.compress(header + array.tobytes()[:-5]))
-    _has(
+    assert not missing(
         refused(*SHORT, "--data", "idx"), "train-images-idx3-ubyte.gz: truncated", "1931 bytes.* needs 1936", "fetch it"
     )
 
@@ -155,13 +157,15 @@ ENERGY = ("below the bound", "gap .* times", "ask for more energy", "deadline")
 )
 def test_a_budget_below_any_legal_design_names_demand_bound_gap_and_levers(refused, here, argv, parts, stages):
     """What needs no trained network is refused before the first stage."""
-    _has(refused(*SHORT, *argv, progress=stages), *parts)
+    assert not missing(refused(*SHORT, *argv, progress=stages), *parts)
     assert not (here / "run" / "result.json").exists()
 
 
 def test_outputs_that_are_no_row_of_logits_are_named_with_their_shape(refused):
     message = refused("optimize", "--model", "nets:maps", "--quick", "--steps", "1", "--out", "run")
-    _has(message, r"network .*it returns shape \[256, 8, 8, 10\]", r"\[256, classes\] logits", "pool before the last")
+    assert not missing(
+        message, r"network .*it returns shape \[256, 8, 8, 10\]", r"\[256, classes\] logits", "pool before the last"
+    )
 
 
 def test_a_refused_budget_leaves_the_checkpoints_of_the_run_before_it(refused, here):
@@ -174,7 +178,7 @@ def test_a_refused_budget_leaves_the_checkpoints_of_the_run_before_it(refused, h
 def test_a_resumed_run_with_another_seed_and_budget_is_named_with_both(refused, here):
     refused(*SHORT, "--energy", "1pJ", progress=1)  # stops after the float network
     message = refused(*SHORT, "--energy", "1/30", "--seed", "7", "--resume")
-    _has(
+    assert not missing(
         message, "run/checkpoints: of another run", "seed 0 there, 7 here", "budget.energy_ratio none there, 30.0 here"
     )
 
@@ -187,30 +191,32 @@ def test_a_truncated_checkpoint_is_named_with_the_way_on(refused, here):
         if file.is_file() and file.parent.name == "d":
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     message = refused(*SHORT, "--resume")
-    _has(message, "run/checkpoints/float/0000000001: unreadable or truncated", "delete this folder", "without --resume")
+    assert not missing(
+        message, "run/checkpoints/float/0000000001: unreadable or truncated", "delete this folder", "without --resume"
+    )
 
 
 def test_a_checkpoint_of_another_network_is_named_with_the_way_on(refused, here):
     Checkpoints(here / "run" / "checkpoints").save("float", 1, {"x": np.arange(5000.0)})
-    _has(refused(*SHORT, "--resume"), "of another run", "resume with the model", "without --resume")
+    assert not missing(refused(*SHORT, "--resume"), "of another run", "resume with the model", "without --resume")
 
 
 def test_a_directory_under_a_file_cannot_be_written(refused, here):
     message = refused(*SHORT[:-1], "nets.py/run")
-    _has(message, "output directory nets.py/run: cannot be written", "choose another with --out")
+    assert not missing(message, "output directory nets.py/run: cannot be written", "choose another with --out")
     message = refused(*SHORT[:-1], "nets.py")
-    _has(message, "output directory nets.py: cannot be written", "choose another with --out")
+    assert not missing(message, "output directory nets.py: cannot be written", "choose another with --out")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": "cooptim-result/0"}'])
 def test_a_directory_without_a_readable_result_is_named(refused, here, content):
     (here / "run").mkdir()
     (here / "run" / "result.json").write_text(content)
-    _has(refused("report", "run"), "run/result.json", "run `cooptim optimize` again|this version reads")
+    assert not missing(refused("report", "run"), "run/result.json", "run `cooptim optimize` again|this version reads")
 
 
 def test_a_directory_without_a_run_is_named(refused):
-    _has(refused("report", "nowhere"), "nowhere: no finished run in it", "give the --out of a run")
+    assert not missing(refused("report", "nowhere"), "nowhere: no finished run in it", "give the --out of a run")
 
 
 def test_a_failing_report_leaves_the_run_before_it_whole(run, here, monkeypatch):
@@ -234,18 +240,22 @@ def test_a_failing_report_leaves_the_run_before_it_whole(run, here, monkeypatch)
 )
 def test_a_module_that_fails_on_import_is_named(refused, here, source, found):
     (here / "own_broken.py").write_text(source)
-    _has(refused("trace", "--model", "own_broken:f", *SHAPE), "--model own_broken:f", f"fails on import with {found}")
+    assert not missing(
+        refused("trace", "--model", "own_broken:f", *SHAPE), "--model own_broken:f", f"fails on import with {found}"
+    )
 
 
 @pytest.mark.parametrize("seed", ["-1", "2147483648"])
 def test_a_seed_out_of_range_is_named_with_the_range(refused, here, seed):
-    _has(refused(*SHORT, f"--seed={seed}"), f"--seed {seed}: ", "from 0 to 2147483647")
+    assert not missing(refused(*SHORT, f"--seed={seed}"), f"--seed {seed}: ", "from 0 to 2147483647")
     assert not (here / "run").exists()
 
 
 @pytest.mark.parametrize("text", ["0ns", "-3ns", "1e999ns"])
 def test_a_period_that_is_no_time_is_named(refused, text):
-    _has(refused("evaluate", *SHAPE, f"--period={text}"), f"--period {text}: not above 0 and finite", "such as 2ms")
+    assert not missing(
+        refused("evaluate", *SHAPE, f"--period={text}"), f"--period {text}: not above 0 and finite", "such as 2ms"
+    )
 
 
 def test_an_input_larger_than_memory_is_only_a_shape(run, here):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cooptim.descent import run
+from cooptim.descent import descend, run
 from cooptim.descent.finalize import Limits
 from cooptim.descent.plan import Plan, plan_for
 
@@ -63,3 +63,25 @@ def test_default_plan_grows_with_the_data():
 def test_a_penalty_of_zero_is_refused():
     with pytest.raises(ValueError, match="penalty 0 cannot hold a budget"):
         Plan(penalty=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "tries", "taken"),
+    [([0.97, 0.99, 0.98], 2, 0.99), ([0.97, 0.96, 0.95], 3, 0.97), ([0.99, 1.0, 1.0], 1, 0.99)],
+)
+def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with_the_best(
+    monkeypatch, rounds, tries, taken
+):
+    begun = []
+
+    def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths):
+        begun.append((end, design))
+        return f"end{attempt}", SimpleNamespace(val_accuracy=rounds[attempt], design=f"design{attempt}")
+
+    monkeypatch.setattr(descend, "_finetune", pretend)
+    task = SimpleNamespace(plan=Plan(finetune_tries=3))
+    finetuned = inspect.unwrap(descend._finetuned)
+    best = finetuned(task, "end", "design", Limits(50.0, 1e3, None, 0.98), "joint0", None, None, learn_widths=True)
+    assert best.val_accuracy == taken
+    on_from_the_last = [("end", "design"), ("end0", "design0"), ("end1", "design1")]
+    assert begun == on_from_the_last[:tries]

@@ -46,7 +46,9 @@ def test_the_same_run_goes_on_and_its_file_stays(tmp_path):
 
 def test_time_between_checkpoints_does_not_make_another_run(tmp_path):
     claim(tmp_path, _run(), resume=False)
+    before = (tmp_path / FILE).read_bytes()
     claim(tmp_path, _run(plan=Plan(save_seconds=1.0)), resume=True)
+    assert (tmp_path / FILE).read_bytes() == before
 
 
 # What is another on resume, and what the message says of it.

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import cooptim
+from cooptim.descent import run
 from cooptim.descent.budget import InfeasibleBudget
 from cooptim.descent.checkpoint import CheckpointError
 from cooptim.descent.plan import quick_plan
@@ -113,3 +114,33 @@ def _short():
 def _leaves(run):
     final = run.designs["final"]
     return [np.asarray(x) for x in jax.tree.leaves((final.params, final.state, final.design))]
+
+
+@pytest.mark.float32
+def test_every_reference_is_fine_tuned_like_the_joint_design(result):
+    stages = {path.name for path in (result[1] / "checkpoints").iterdir()}
+    descents = {name for name in stages if name.startswith(("uniform", "pruned", "joint")) and "-finetune" not in name}
+    assert {name.rstrip("0123456789b-") for name in descents} == {"uniform", "pruned", "joint"}
+    assert {f"{name}-finetune0" for name in descents} <= stages
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize(("share", "lift", "stands"), [(20.0, True, True), (500.0, True, False)])
+def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift, stands):
+    class Enough(Exception):
+        """The joint descent was asked for."""
+
+    asked = {}
+
+    def cheapest(*args, **how):
+        asked[args[4]] = how.get("stands", False)
+        if args[4] == "joint":
+            raise Enough
+        return None
+
+    monkeypatch.setattr(run, "best_uniform", lambda *args: (None, 4))
+    monkeypatch.setattr(run, "cheapest", cheapest)
+    budget = cooptim.Budget(energy_ratio=share, lift=lift)
+    with pytest.raises(Enough):
+        cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=1))
+    assert asked == {"pruned": False, "joint": stands}
