@@ -1,0 +1,318 @@
+"""What each memory of a hierarchy moves under a mapping: one closed form for any depth, exact on integers.
+
+Per operand: memory levels m = 0 (nearest the MACs) .. L-1; the loops inside level m are the slots below its cut, and
+the units inside it those on array dimensions that a level up to m serves.
+
+- Tile e_m: distinct elements under the loops and units inside level m, what one instance holds; e_{-1} = 1. An axis of
+  inputs with o outputs, f taps, stride s and dilation d covers o f - max(0, f - s/g)(o - d/g), g = gcd(s, d), positions
+  (o + f - 1 for s = d = 1), at most the unpadded input.
+- Period P_m: cycles for which the tile stays: the product of the slots below the cut, and of the run of irrelevant
+  slots from there out, whatever level holds them: a tile that does not change is not moved again. N is the product of
+  all.
+- Instances I_m: units on the array dimensions outside; tiles fed by an instance b_m: E(units inside m) / E(units inside
+  m-1), E the distinct elements. Units on the same data count once (multicast, spatial reduction); neighbouring tiles do
+  not share their halo.
+- Partial sums pass above level m when an irrelevant slot or unit lies outside what level m-1 finishes.
+
+| direction at level m | operand | elements a period and instance | period | periods | when |
+|---|---|---|---|---|---|
+| read_to_low | W, I | e_{m-1} b_m | P_{m-1}; at m = 0 the innermost irrelevant run | N / P | always |
+| write_from_high | W, I | e_m | P_m | N / P_m | m < L-1 |
+| write_from_low | O | e_{m-1} b_m | P_{m-1}; 1 at m = 0 | N / P | always |
+| read_to_low | O | the same | the same | the same, less first visits if elided | partial sums at m |
+| read_to_high | O | e_m | P_m | N / P_m | m < L-1 |
+| write_from_high | O | e_m | P_m | the same, less first visits if elided | m < L-1, partial sums at m+1 |
+
+Accesses = floor(ceil(elements bits / granule) granule / width x periods x I_m), granule and width of the port.
+
+Source: the semantics of ZigZag (IEEE TC 2021, zigzag-dse 3.9.1), to which `rules.ZIGZAG` is exactly equal; first-read
+elision as in Timeloop (ISPASS 2019). All arithmetic is on scalars or on batches in a trailing axis, with numpy or jax.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from cooptim.hardware.hierarchy import Hierarchy
+from cooptim.mapping.nest import INDEX, IRRELEVANT, MOVES_WHOLLY, LayerShape, Nest
+from cooptim.mapping.rules import Rules
+from cooptim.workload import OPERANDS
+from cooptim.workload.dims import DIMS
+
+_O, _F = (INDEX["OY"], INDEX["OX"]), (INDEX["FY"], INDEX["FX"])
+_PLAIN = (INDEX["B"], INDEX["G"], INDEX["C"])  # of inputs
+Key = tuple[str, int, str]  # operand, its level, direction
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """What one instance moves in one direction: `elements` of `bits` every `period` cycles, `count` times.
+
+    Attributes:
+      active: whether there is anything to move (partial sums may not); all else is as if there were.
+    """
+
+    elements: Any
+    bits: Any
+    period: Any
+    count: Any
+    active: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What one level of an operand holds: a tile that stays for `period` cycles, in each of `instances`.
+
+    Attributes:
+      outer_moving, outer_idle: product of the outermost run of slots of this level that move the tile wholly, and of
+        those that are irrelevant; slots that only reuse the level below belong to that level.
+      partial: partial sums pass between this level and the one below (outputs only).
+    """
+
+    elements: Any
+    bits: Any
+    period: Any
+    instances: Any
+    outer_moving: Any
+    outer_idle: Any
+    partial: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Levels and transfers of all operands under one mapping; `cycles` without stalls."""
+
+    levels: dict[str, tuple[Level, ...]]
+    transfers: dict[Key, Transfer]
+    cycles: Any
+    stay: dict[str, Any]
+
+
+def _among(dim: Any, members: Sequence[int], xp: ModuleType) -> Any:
+    found: Any = dim == members[0]
+    for member in members[1:]:
+        found = found | (dim == member)
+    return found
+
+
+def window(outputs: Any, taps: Any, stride: Any, dilation: Any, xp: ModuleType = np) -> Any:
+    """Distinct input positions that `outputs` windows of `taps` touch along one axis."""
+    fixed = isinstance(stride, int) and isinstance(dilation, int)
+    common = math.gcd(stride, dilation) if fixed else xp.gcd(stride, dilation)
+    s, d = stride // common, dilation // common
+    return outputs * taps - xp.maximum(0.0, taps - s) * (outputs - d)
+
+
+def distinct(extents: Sequence[Any], operand: str, shape: LayerShape, rules: Rules, xp: ModuleType) -> Any:
+    """Distinct elements of an operand under these extents, one per dim of DIMS."""
+    if operand != "I":
+        product: Any = 1.0
+        for i in MOVES_WHOLLY[operand]:
+            product = product * extents[i]
+        return xp.rint(product) if rules.pack == "transfer" else product
+    product = extents[_PLAIN[0]] * extents[_PLAIN[1]] * extents[_PLAIN[2]]
+    for axis in range(2):
+        outputs, taps = extents[_O[axis]], extents[_F[axis]]
+        if rules.pack == "transfer":  # fractions of units do not make windows
+            outputs, taps = xp.floor(outputs + 1e-9), xp.floor(taps + 1e-9)
+        positions = window(outputs, taps, shape.stride[axis], shape.dilation[axis], xp)
+        product = product * (xp.minimum(positions, shape.input_size[axis]) if rules.clip_inputs else positions)
+    return xp.rint(product) if rules.pack == "transfer" else product
+
+
+def _units(unroll: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[Any]:
+    """Unrolling of each dim over some array dimensions."""
+    found: list[Any] = [1.0] * len(DIMS)
+    for axis in axes:
+        found = [have * units for have, units in zip(found, unroll[axis], strict=True)]
+    return found
+
+
+class _Slots:
+    """The slots of a nest, one at a time, with what every level asks of them."""
+
+    def __init__(self, nest: Nest, xp: ModuleType) -> None:
+        self.xp = xp
+        self.n = len(nest.dims)
+        self.dims, self.factors = [nest.dims[i] for i in range(self.n)], [nest.factors[i] for i in range(self.n)]
+        self.turns = [factor > 1 for factor in self.factors]
+        self.idle = {op: [_among(dim, IRRELEVANT[op], xp) for dim in self.dims] for op in OPERANDS}
+        self.moving = {op: [_among(dim, MOVES_WHOLLY[op], xp) for dim in self.dims] for op in OPERANDS}
+
+    def below(self, cut: Any) -> list[Any]:
+        return [cut > i for i in range(self.n)]
+
+    def kept(self, operand: str, cut: Any) -> list[Any]:
+        """Slots through which the tile of a cut stays: those below it and the irrelevant run from there out."""
+        xp, found = self.xp, []
+        stays: Any = True
+        for i, inside in enumerate(self.below(cut)):
+            stays = inside | (stays & (self.idle[operand][i] | ~xp.asarray(self.turns[i])))
+            found.append(stays)
+        return found
+
+    def product(self, chosen: Sequence[Any]) -> Any:
+        product: Any = 1.0
+        for keep, factor in zip(chosen, self.factors, strict=True):
+            product = product * self.xp.where(keep, factor, 1.0)
+        return product
+
+    def extents(self, inside: Sequence[Any], units: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
+        """Extent of each wanted dim: units times the factors of its slots inside; others are left at their units."""
+        found = list(units)
+        for j in wanted:
+            for keep, dim, factor in zip(inside, self.dims, self.factors, strict=True):
+                found[j] = found[j] * self.xp.where(keep & (dim == j), factor, 1.0)
+        return found
+
+    def outer_run(self, held: Sequence[Any], lower: Sequence[Any], run: Sequence[Any]) -> Any:
+        """Product of the outermost slots of a level, held by it but not below it, while they are of a kind."""
+        xp = self.xp
+        product: Any = 1.0
+        unbroken: Any = True
+        for i in reversed(range(self.n)):
+            here = held[i] & ~xp.asarray(lower[i]) & self.turns[i]
+            product = product * xp.where(here & unbroken & run[i], self.factors[i], 1.0)
+            unbroken = unbroken & (~xp.asarray(here) | run[i])
+        return product
+
+
+def _levels(
+    slots: _Slots, nest: Nest, unroll: Any, operand: str, shape: LayerShape, machine: Hierarchy, rules: Rules
+) -> tuple[tuple[Level, ...], list[Any], Any]:
+    """(levels of an operand, tiles fed at each by one instance, cycles that an operand stays at the MACs)."""
+    xp, spread = slots.xp, machine.spread(operand)
+    wanted = MOVES_WHOLLY[operand] if operand != "I" else (*_PLAIN, *_O, *_F)
+    cuts = nest.cuts[OPERANDS.index(operand)]
+    lower: list[Any] = [False] * slots.n
+    inner, before = [], 1.0
+    fed: list[Any] = []
+    levels: list[Level] = []
+    bits = {"W": shape.w_bits, "I": shape.i_bits, "O": shape.psum_bits}[operand]
+    for m, cut in enumerate(cuts):
+        inner += list(spread[m])
+        units = _units(unroll, inner)
+        apart = distinct(units, operand, shape, rules, xp) if operand == "I" else _plain_units(units, operand)
+        fed.append(xp.rint(apart / before))
+        before = apart
+        below = slots.below(cut)
+        held = slots.kept(operand, cut)
+        outside = [a for s in spread[m + 1 :] for a in s]
+        levels.append(
+            Level(
+                elements=distinct(slots.extents(below, units, wanted), operand, shape, rules, xp),
+                bits=bits,
+                period=slots.product(held),
+                instances=_rounded(math.prod(_units(unroll, outside)), xp),
+                outer_moving=slots.outer_run(held, lower, slots.moving[operand]),
+                outer_idle=slots.outer_run(held, lower, slots.idle[operand]),
+                partial=_partial(slots, lower, _units(unroll, outside)) if operand == "O" else False,
+            )
+        )
+        lower = held
+    stay = slots.product(slots.kept(operand, 0)) if operand != "O" and rules.operand_stays else 1.0
+    return tuple(levels), fed, stay
+
+
+def _plain_units(units: Sequence[Any], operand: str) -> Any:
+    product: Any = 1.0
+    for i in MOVES_WHOLLY[operand]:
+        product = product * units[i]
+    return product
+
+
+def _rounded(units: Any, xp: ModuleType) -> Any:
+    return xp.rint(xp.round(units, 3))
+
+
+def _partial(slots: _Slots, lower: Sequence[Any], units: Sequence[Any]) -> Any:
+    """Whether outputs are unfinished when they reach a level: irrelevant slots not below it, or units outside it."""
+    xp = slots.xp
+    found: Any = False
+    for i in range(slots.n):
+        found = found | (~xp.asarray(lower[i]) & slots.idle["O"][i] & slots.turns[i])
+    for j in IRRELEVANT["O"]:
+        found = found | (units[j] > 1)
+    return found
+
+
+def traffic(
+    nest: Nest, shape: LayerShape, machine: Hierarchy, rules: Rules, *, whole: bool = False, xp: ModuleType = np
+) -> Traffic:
+    """Levels and transfers of every operand, as the module's table says.
+
+    Args:
+      nest: one mapping or a batch of them (slots in the leading axis).
+      whole: count with whole units (what latency sees) instead of the fractional unrolling (what energy sees).
+      xp: numpy or jax.numpy.
+    """
+    slots = _Slots(nest, xp)
+    unroll = nest.whole if whole else nest.unroll
+    cycles = slots.product([True] * slots.n)
+    levels, transfers, stays = {}, {}, {}
+    for operand in OPERANDS:
+        levels[operand], fed, stays[operand] = _levels(slots, nest, unroll, operand, shape, machine, rules)
+        make = _outputs if operand == "O" else _inputs
+        for m in range(len(levels[operand])):
+            for direction, transfer in make(
+                levels[operand], m, fed[m], stays[operand], cycles, shape, rules, xp
+            ).items():
+                transfers[operand, m, direction] = transfer
+    return Traffic(levels, transfers, cycles, stays)
+
+
+def _inputs(
+    levels: tuple[Level, ...], m: int, fed: Any, stay: Any, cycles: Any, shape: LayerShape, rules: Rules, xp: ModuleType
+) -> dict[str, Transfer]:
+    below = levels[m - 1] if m else None
+    period = below.period if below else stay
+    elements = (below.elements if below else 1.0) * fed
+    found = {"read_to_low": Transfer(elements, levels[m].bits, period, cycles / period, True)}
+    if m < len(levels) - 1:
+        here = levels[m]
+        found["write_from_high"] = Transfer(here.elements, here.bits, here.period, cycles / here.period, True)
+    return found
+
+
+def _outputs(
+    levels: tuple[Level, ...], m: int, fed: Any, _: Any, cycles: Any, shape: LayerShape, rules: Rules, xp: ModuleType
+) -> dict[str, Transfer]:
+    below, here = levels[m - 1] if m else None, levels[m]
+    period = below.period if below else 1.0
+    elements = (below.elements if below else 1.0) * fed
+    bits = xp.where(here.partial, shape.psum_bits, shape.o_bits)
+    low = Transfer(elements, bits, period, cycles / period, True)
+    found = {"write_from_low": low, "read_to_low": _back(low, here, shape, rules, here.partial, elements)}
+    if m < len(levels) - 1:
+        above = levels[m + 1]
+        bits = xp.where(above.partial, shape.psum_bits, shape.o_bits)
+        high = Transfer(here.elements, bits, here.period, cycles / here.period, True)
+        found["read_to_high"] = high
+        found["write_from_high"] = _back(high, here, shape, rules, above.partial, here.elements)
+    return found
+
+
+def _back(forth: Transfer, here: Level, shape: LayerShape, rules: Rules, active: Any, elements: Any) -> Transfer:
+    """Partial sums coming back: as often as they left, less the first visit of each where that is elided."""
+    if rules.charge_first_psum_read:
+        return dataclasses.replace(forth, active=active)
+    outputs = math.prod(shape.bounds[i] for i in MOVES_WHOLLY["O"])
+    first = outputs / (elements * here.instances)
+    return dataclasses.replace(forth, count=forth.count - first, active=active)
+
+
+def accesses(transfer: Transfer, key: Key, level: Level, machine: Hierarchy, rules: Rules, xp: ModuleType = np) -> Any:
+    """Accesses of the port's width by all instances."""
+    operand, m, direction = key
+    port = machine.memories[machine.levels(operand)[m]].port(operand, direction)
+    amount = transfer.elements * transfer.bits
+    if rules.pack == "transfer":
+        words = xp.ceil(amount / port.bw_min_bits) * (port.bw_min_bits / port.bw_max_bits)
+        total = xp.floor(words * transfer.count * level.instances)
+    else:
+        total = amount / port.bw_max_bits * transfer.count * level.instances
+    return xp.where(transfer.active, total, 0.0)
