@@ -33,7 +33,11 @@ _ORDER = ("O", "W", "I")  # in which the operands of a memory claim its free par
 
 @dataclasses.dataclass(frozen=True)
 class Cycles:
-    """Cycles of one mapping; `total` is their sum."""
+    """Cycles of one mapping; `total` is their sum.
+
+    Attributes:
+      needed, allowed: per transfer, the cycles it takes at the port's width and those it may take, both a period.
+    """
 
     ideal: Any
     temporal: Any
@@ -43,6 +47,8 @@ class Cycles:
     drain: Any
     stall_per_port: dict[tuple[str, str], Any]
     double_buffered: dict[tuple[str, int], Any]
+    needed: dict[Key, Any]
+    allowed: dict[Key, Any]
 
     @property
     def total(self) -> Any:
@@ -269,6 +275,8 @@ def cycles_of(
         drain=sum((xp.maximum(nest.span[a] - 1.0, 0.0) for a in systolic), 0.0),
         stall_per_port=per_port,
         double_buffered=buffered,
+        needed=needed,
+        allowed=allowed,
     )
 
 
