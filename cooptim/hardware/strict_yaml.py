@@ -24,6 +24,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}
     depth = 0
+    repeated_keys = False
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -71,7 +72,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         key = key_node.value
         if key == "<<":
             raise _error(key_node, "a merge '<<'", "write the fields out")
-        if key in out:
+        if key in out and not loader.repeated_keys:
             raise _error(key_node, f"the key '{key}' a second time", "keep one of the two")
         out[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
     return out
@@ -86,11 +87,33 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:seq", _sequence)
 
 
-def read_strict(data: bytes) -> dict[str, Any]:
+class _LastOfEqualKeys(_Loader):
+    repeated_keys = True
+
+
+def read_strict(data: bytes, *, last_of_equal_keys: bool = False) -> dict[str, Any]:
     """The mapping that these bytes (UTF-8) spell.
+
+    Args:
+      last_of_equal_keys: take the last of two equal keys, as other programs read their own files, instead of refusing.
 
     Raises StrictYamlError for anything that is not plain YAML of at most MAX_BYTES with a mapping at the top.
     """
+    value = _read(data, _LastOfEqualKeys if last_of_equal_keys else _Loader)
+    if not isinstance(value, dict):
+        raise StrictYamlError(f"found {type(value).__name__} at the top; a file is a mapping of sections")
+    return value
+
+
+def read_strict_list(data: bytes) -> list[Any]:
+    """The list that these bytes (UTF-8) spell; raises StrictYamlError as `read_strict`."""
+    value = _read(data, _Loader)
+    if not isinstance(value, list):
+        raise StrictYamlError(f"found {type(value).__name__} at the top; this file is a list")
+    return value
+
+
+def _read(data: bytes, loader: type[_Loader]) -> Any:
     if len(data) > MAX_BYTES:
         raise StrictYamlError(f"found {len(data)} bytes; at most {MAX_BYTES} are read: split or shorten the file")
     try:
@@ -98,12 +121,9 @@ def read_strict(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise StrictYamlError(f"found byte {data[error.start]:#04x} at {error.start}; save the file as UTF-8") from None
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with fewer types than safe_load
+        return yaml.load(text, Loader=loader)  # noqa: S506 - a SafeLoader with fewer types than safe_load
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise StrictYamlError(f"{where}not YAML ({problem}); correct the line") from None
-    if not isinstance(value, dict):
-        raise StrictYamlError(f"found {type(value).__name__} at the top; a file is a mapping of sections")
-    return value

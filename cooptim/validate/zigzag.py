@@ -187,7 +187,7 @@ def cases_of(content: Any, origin: str) -> tuple[ZigzagCase, ...]:
     """The cases of a golden file.
 
     Args:
-      content: the file as `strict_json.read_json` gives it; origin: its name, for messages.
+      content: the file as `hardware.strict_json.read_json` gives it; origin: its name, for messages.
 
     Raises ValueError that names file, case and field, what was found and what is legal.
     """
