@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from cooptim.hardware.strict_json import read_json
 from cooptim.reporting.golden import Comparison
 from cooptim.validate import GoldenRow
-from cooptim.hardware.strict_json import read_json
 from cooptim.validate.zigzag import FORMAT as ZIGZAG
 from cooptim.validate.zigzag import cases_of as zigzag_cases
 from cooptim.validate.zigzag_rows import CYCLES as ZIGZAG_CYCLES

@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
     _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
     _validate(commands.add_parser("validate", help="published numbers beside the model's", description=VALIDATE))
+    _export(commands.add_parser("export", help="mappings as files of another tool", description=EXPORT))
     _report(commands.add_parser("report", help="print the tables of a finished run", description=REPORT))
     return parser
 
@@ -27,7 +28,10 @@ result.json, layers.csv, design.json, weights and pictures. Without options: the
 EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
 MACHINES = "Lists the machines that come with the package, or shows each number of one with unit and source."
-VALIDATE = "Prints Envision's published ratios beside the model's; exit code 1 when one is out of tolerance."
+VALIDATE = """Without FILE: Envision's published ratios beside the model's. With FILE: each case of a golden file of
+ZigZag or Timeloop, expected, ours and relative error. Exit code 1 when one is out of tolerance."""
+EXPORT = """Writes accelerator, workload and mapping files of another tool and a script that replays them there;
+`cooptim validate --with` replays them and compares."""
 REPORT = "Prints the tables of a directory that `cooptim optimize --out` wrote."
 
 
@@ -92,7 +96,21 @@ def _machines(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="golden file; with --with also a folder of `export`")
     _machine(parser)
+    parser.add_argument("--verbose", action="store_true", help="list every compared quantity")
+    parser.add_argument(
+        "--with", dest="tool", choices=("zigzag",), help="replay the mappings of FILE in this tool, and compare"
+    )
+    parser.add_argument("--python", metavar="PATH", help="the Python that has the tool; default: this one")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    tools = parser.add_subparsers(dest="target", required=True, metavar="TOOL")
+    zigzag = tools.add_parser("zigzag", help="for zigzag-dse 3.9.1", description=EXPORT)
+    zigzag.add_argument("file", metavar="FILE", help="golden file: machines, layers and mappings")
+    zigzag.add_argument("--case", metavar="ID", help="one case of FILE; default: all, a folder for each")
+    zigzag.add_argument("--out", default="zigzag", metavar="DIR", help="folder to write; default %(default)s")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

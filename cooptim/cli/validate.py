@@ -1,18 +1,46 @@
 """`cooptim validate`."""
 
 import argparse
+import sys
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cooptim.cli.golden import golden
 from cooptim.hardware.load import load_machine_file
+from cooptim.reporting.golden import Comparison, comparison
 from cooptim.reporting.spell import digits
 from cooptim.validate import Row, envision_rows
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints published and modelled figures; 1 when a checked one is out of tolerance."""
+    """Prints what is published or golden beside the model's; 1 when a checked figure is out of tolerance."""
+    if options.tool is not None:
+        return _show(_replayed(options), options.verbose)
+    if options.files:
+        return _show([golden(path) for path in options.files], options.verbose)
+    return _machine(options)
+
+
+def _replayed(options: argparse.Namespace) -> list[Comparison]:
+    if not options.files:
+        raise ValueError(
+            f"--with {options.tool}: nothing to replay; give a golden file or a folder of `cooptim export`"
+        )
+    from cooptim.cli.replay import replayed
+
+    return replayed(options.files, options.python or sys.executable)
+
+
+def _show(found: list[Comparison], verbose: bool) -> int:
+    console = Console()
+    for one in found:
+        console.print(comparison(one, verbose=verbose))
+    return 0 if all(one.holds for one in found) else 1
+
+
+def _machine(options: argparse.Namespace) -> int:
     rows = envision_rows(load_machine_file(options.machine))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("figure", overflow="fold")

@@ -48,11 +48,15 @@ def totals(found: Comparison) -> str:
     rows = [row for _, rows in found.cases for row in rows]
     checked = [row for row in rows if row.holds is not None]
     off = [row for row in checked if not row.holds]
-    line = f"{len(found.cases)} cases, {len(checked)} quantities checked, {len(off)} differ"
+    line = f"{_cases(len(found.cases))}, {len(checked)} quantities checked, {len(off)} differ"
     if off:
-        line += f" in {len({row.case for row in off})} cases"
+        line += f" in {_cases(len({row.case for row in off}))}"
     informative = len(rows) - len(checked)
     return line + (f"; {informative} more not checked" if informative else "")
+
+
+def _cases(count: int) -> str:
+    return f"{count} case" if count == 1 else f"{count} cases"
 
 
 def _summary(found: Comparison) -> Table:

@@ -1,0 +1,75 @@
+"""`cooptim validate --with zigzag`: mappings replayed in ZigZag, and its answers beside ours."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+from pydantic import ValidationError
+
+from cooptim.export.zigzag import Assignment, write_zigzag
+from cooptim.export.zigzag_folder import is_export, read_export, replay
+from cooptim.hardware.faults import first_fault
+from cooptim.hardware.hierarchy import Hierarchy
+from cooptim.hardware.strict_json import read_json
+from cooptim.reporting.golden import Comparison
+from cooptim.validate import GoldenRow
+from cooptim.validate.zigzag import Results, ZigzagCase, cases_of, require_answers
+from cooptim.validate.zigzag_rows import CYCLES, ENERGY, result_rows
+
+
+def replayed(paths: list[str], python: str) -> list[Comparison]:
+    """A comparison for each golden file and each exported folder (or folder of these).
+
+    Raises ValueError for a path that is neither, and when ZigZag cannot be run.
+    """
+    return [_folder(path, python) if pathlib.Path(path).is_dir() else _file(path, python) for path in paths]
+
+
+def golden_cases(path: str) -> tuple[ZigzagCase, ...]:
+    """The cases of a golden file of ZigZag; ValueError for any other file."""
+    return cases_of(read_json(path), path)
+
+
+def _file(path: str, python: str) -> Comparison:
+    cases = golden_cases(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [
+            write_zigzag(pathlib.Path(scratch) / str(i), case.machine, [(case.id, case.shape, case.mapping)])
+            for i, case in enumerate(cases)
+        ]
+        return _compared(path, folders, python)
+
+
+def _folder(path: str, python: str) -> Comparison:
+    here = pathlib.Path(path)
+    folders = [here] if is_export(here) else sorted(entry for entry in here.iterdir() if is_export(entry))
+    if not folders:
+        raise ValueError(f"{path}: no exported mapping in it; write one with `cooptim export zigzag FILE --out {path}`")
+    return _compared(path, folders, python)
+
+
+def _compared(source: str, folders: list[pathlib.Path], python: str) -> Comparison:
+    exports = [read_export(folder) for folder in folders]
+    answers = replay(folders, python)
+    cases, versions = [], set()
+    for folder, (machine, layers), answer in zip(folders, exports, answers, strict=True):
+        versions.add(str(answer["zigzag_version"]))
+        cases += _rows(str(folder), machine, layers, answer)
+    title = f"{source}, replayed by zigzag-dse {', '.join(sorted(versions))}"
+    return Comparison(title, tuple(cases), ENERGY, CYCLES)
+
+
+def _rows(
+    folder: str, machine: Hierarchy, layers: list[Assignment], answer: dict[str, Any]
+) -> list[tuple[str, tuple[GoldenRow, ...]]]:
+    found = []
+    for name, shape, mapping in layers:
+        try:
+            results = Results.model_validate(answer["layers"][name])
+            require_answers(results, machine)
+        except ValidationError as error:
+            raise ValueError(f"{folder}: results.json: layer {name}: {first_fault(error)}") from None
+        except ValueError as error:
+            raise ValueError(f"{folder}: results.json: layer {name}: {error}") from None
+        found.append((name, tuple(result_rows(name, machine, shape, mapping, results))))
+    return found
