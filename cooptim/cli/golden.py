@@ -6,12 +6,7 @@ from typing import Any
 
 from cooptim.hardware.strict_json import read_json
 from cooptim.reporting.golden import Comparison
-from cooptim.validate import GoldenRow
-from cooptim.validate.zigzag import FORMAT as ZIGZAG
-from cooptim.validate.zigzag import cases_of as zigzag_cases
-from cooptim.validate.zigzag_rows import CYCLES as ZIGZAG_CYCLES
-from cooptim.validate.zigzag_rows import ENERGY as ZIGZAG_ENERGY
-from cooptim.validate.zigzag_rows import case_rows as zigzag_rows
+from cooptim.validate import GoldenRow, timeloop, timeloop_rows, zigzag, zigzag_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +34,28 @@ def _is_zigzag(content: Any) -> bool:
 
 
 def _zigzag(content: Any, origin: str) -> list[tuple[str, list[GoldenRow]]]:
-    return [(case.id, zigzag_rows(case)) for case in zigzag_cases(content, origin)]
+    return [(case.id, zigzag_rows.case_rows(case)) for case in zigzag.cases_of(content, origin)]
+
+
+def _is_timeloop(content: Any) -> bool:
+    fields = {"arch_kind", "levels", "mapping", "expected"}
+    return isinstance(content, list) and any(isinstance(case, dict) and fields & set(case) for case in content)
+
+
+def _timeloop(content: Any, origin: str) -> list[tuple[str, list[GoldenRow]]]:
+    return [(case.id, timeloop_rows.rows_of(case)) for case in timeloop.cases_of(content, origin)]
 
 
 FORMATS: tuple[Format, ...] = (
-    Format(f"{ZIGZAG} (an object with that `format`)", _is_zigzag, _zigzag, ZIGZAG_ENERGY, ZIGZAG_CYCLES),
-)
+    Format(
+        f"{zigzag.FORMAT} (ZigZag: an object with that `format`)",
+        _is_zigzag, _zigzag, zigzag_rows.ENERGY, zigzag_rows.CYCLES,
+    ),
+    Format(
+        "Timeloop's (a list of objects with arch_kind, levels, mapping, expected)",
+        _is_timeloop, _timeloop, "storage_plus_mac_energy_pJ", "cycles",
+    ),
+)  # fmt: skip
 
 
 def golden(path: str) -> Comparison:
