@@ -43,7 +43,7 @@ def _is_timeloop(content: Any) -> bool:
 
 
 def _timeloop(content: Any, origin: str) -> list[tuple[str, list[GoldenRow]]]:
-    return [(case.id, timeloop_rows.rows_of(case)) for case in timeloop.cases_of(content, origin)]
+    return [(case.id, timeloop_rows.case_rows(case)) for case in timeloop.cases_of(content, origin)]
 
 
 FORMATS: tuple[Format, ...] = (

@@ -34,11 +34,12 @@ class Comparison:
 
 def comparison(found: Comparison, *, verbose: bool = False) -> RenderableType:
     """Energy and cycles of each case, then what differs (`verbose`: every quantity), then how much was compared."""
-    rows = [row for _, rows in found.cases for row in rows]
-    listed = rows if verbose else [row for row in rows if row.holds is not True and row.relative_error != 0]
     parts: list[RenderableType] = [_summary(found)]
-    if listed:
-        parts.append(_details("every quantity" if verbose else "what differs", listed))
+    off = [row for _, rows in found.cases for row in rows if row.holds is not True and row.relative_error != 0]
+    if verbose:
+        parts += [_details(case, rows, name_case=False) for case, rows in found.cases]
+    elif off:
+        parts.append(_details("what differs", off, name_case=True))
     parts.append(Text(totals(found)))
     return Group(*parts)
 
@@ -85,9 +86,10 @@ def _summary(found: Comparison) -> Table:
     return table
 
 
-def _details(title: str, rows: Sequence[GoldenRow]) -> Table:
+def _details(title: str, rows: Sequence[GoldenRow], *, name_case: bool) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("case", overflow="fold")
+    if name_case:
+        table.add_column("case", overflow="fold")
     table.add_column("quantity", overflow="fold")
     for heading in ("expected", "ours", "rel. error"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -95,7 +97,7 @@ def _details(title: str, rows: Sequence[GoldenRow]) -> Table:
     if noted:
         table.add_column("note", overflow="fold")
     for row in rows:
-        cells = (row.case, row.quantity, number(row.expected), number(row.ours), _error(row))
+        cells = (*((row.case,) if name_case else ()), row.quantity, number(row.expected), number(row.ours), _error(row))
         table.add_row(*cells, *((row.note,) if noted else ()), style="bold red" if row.holds is False else "")
     return table
 
