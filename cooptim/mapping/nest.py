@@ -38,7 +38,7 @@ class LayerShape:
     """What the counts need of a layer, as numbers that may be batched; bits of partial sums apart from final outputs.
 
     Attributes:
-      bounds: loop bounds in the order of DIMS. stride, dilation, input_size: (vertical, horizontal); the input unpadded.
+      bounds: loop bounds in the order of DIMS. stride, dilation, input_size: (vertical, horizontal), input unpadded.
     """
 
     bounds: tuple[Any, ...]

@@ -1,0 +1,245 @@
+"""The best mapping of a layer on a hierarchy, with a certificate.
+
+Space: every order of the prime factors of the temporal loops, every uneven cut of each operand, every spatial unrolling
+of one loop per array dimension (or one that is given). Energy: proven optimal, for `chains` is exact over that space.
+Energy-delay product: the incumbent is the best, by the full price, of energy-optimal chains under rising limits on the
+stall of single links, each with several orders of the loops between its cuts; its bound is the least energy times the
+cycles that no mapping avoids (all temporal steps and the systolic drain).
+
+Not covered: loops split into factors that are no divisors, two loops on one array dimension, and, in the bound of the
+energy-delay product, stalls, first fill and last drain.
+"""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable
+from collections.abc import Mapping as AbstractMapping
+
+import numpy as np
+
+from cooptim.hardware.hierarchy import Hierarchy
+from cooptim.mapping.chains import Chain, best_chain
+from cooptim.mapping.lattice import CutTable, cut_table
+from cooptim.mapping.nest import INDEX, LayerShape, Mapping, Nest, nest_of
+from cooptim.mapping.price import Price, price
+from cooptim.mapping.rules import HARDWARE, Rules
+from cooptim.workload import OPERANDS
+from cooptim.workload.dims import DIMS
+
+OBJECTIVES: tuple[str, ...] = ("energy", "edp")
+LIMITS = 6  # of single-link stalls tried for the energy-delay product
+ORDERS = 16  # of the loops between cuts tried for each of them
+Spatial = AbstractMapping[str, tuple[tuple[str, int], ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """The best mapping found for a layer, and what is proven of it.
+
+    Attributes:
+      objective: 'energy' [pJ] or 'edp' [pJ * cycles]; value and bound are in its unit.
+      bound: no mapping of the space costs less. gap: value / bound - 1.
+      space: number of mappings (orders x cuts x unrollings) that the statement covers, as a power of ten.
+      cpu_s: process time of the search.
+    """
+
+    layer: str
+    objective: str
+    mapping: Mapping
+    energy_pj: float
+    cycles: float
+    value: float
+    bound: float
+    space_log10: float
+    cpu_s: float
+
+    @property
+    def gap(self) -> float:
+        """Value over bound, less one; 0 is a proven optimum."""
+        return self.value / self.bound - 1.0
+
+
+def spatial_options(shape: LayerShape, machine: Hierarchy) -> list[dict[str, tuple[tuple[str, int], ...]]]:
+    """Every unrolling of at most one loop per array dimension, as far as the array or the bound allows."""
+    turning = [d for d in DIMS if shape.bounds[INDEX[d]] > 1]
+    found = []
+    for dims in itertools.product([None, *turning], repeat=len(machine.array)):
+        option: dict[str, tuple[tuple[str, int], ...]] = {}
+        left = {d: int(shape.bounds[INDEX[d]]) for d in turning}
+        for (axis, size), dim in zip(machine.array, dims, strict=True):
+            units = min(size, left[dim]) if dim else 1
+            if dim and units > 1:
+                option[axis] = ((dim, units),)
+                left[dim] = math.ceil(left[dim] / units)
+        if option not in found:
+            found.append(option)
+    return found
+
+
+def _space_log10(table: CutTable) -> float:
+    """Orders of the prime factors times places of the cuts, as a power of ten."""
+    powers = [n - 1 for n in table.lattice.shape]
+    slots = sum(powers)
+    orders = math.lgamma(slots + 1) - sum(math.lgamma(p + 1) for p in powers)
+    cuts = sum(
+        math.lgamma(slots + n + 1) - math.lgamma(slots + 1) - math.lgamma(n + 1)
+        for n in (sum(c.level >= 0 for c in table.cuts[o]) for o in OPERANDS)
+    )
+    return (orders + cuts) / math.log(10)
+
+
+def _segments(table: CutTable, chain: Chain) -> tuple[list[list[tuple[str, int]]], dict[str, list[int]]]:
+    """(prime loops added between successive points, index of the last segment inside each cut)."""
+    axes, top = table.lattice.axes, tuple(n - 1 for n in table.lattice.shape)
+    at = tuple(0 for _ in axes)
+    segments, ends = [], {operand: [] for operand in OPERANDS}  # type: ignore[var-annotated]
+    for (operand, index), point in [*chain.places, ((None, 0), top)]:
+        added = [(DIMS[axes[i][0]], axes[i][1]) for i, n in enumerate(point) for _ in range(n - at[i])]
+        segments.append(added)
+        at = point
+        if operand is not None and table.cuts[operand][index].level >= 0:
+            ends[operand].append(len(segments))
+    return segments, ends
+
+
+def _mappings(table: CutTable, chain: Chain, spatial: Spatial, orders: int, seed: int) -> list[Mapping]:
+    """The chain as mappings that differ in the order of the loops between cuts."""
+    segments, ends = _segments(table, chain)
+    lengths = np.cumsum([len(s) for s in segments])
+    cuts = {o: (*(int(lengths[e - 1]) for e in ends[o]), int(lengths[-1])) for o in OPERANDS}
+    rng = np.random.default_rng(seed)
+    found = []
+    for attempt in range(orders):
+        loops: list[tuple[str, int]] = []
+        for segment in segments:
+            order = range(len(segment)) if attempt == 0 else rng.permutation(len(segment))
+            loops += [segment[i] for i in order]
+        found.append(Mapping(tuple(loops), spatial, cuts))
+    return found
+
+
+def priced_together(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hierarchy, rules: Rules) -> Price:
+    """The price of many mappings with as many loops and one unrolling, in one batch (trailing axis)."""
+    nests = [nest_of(name, shape, mapping, machine) for mapping in mappings]
+    first = nests[0]
+    batch = Nest(
+        dims=np.stack([n.dims for n in nests], axis=-1),
+        factors=np.stack([n.factors for n in nests], axis=-1),
+        cuts=tuple(  # type: ignore[arg-type]
+            tuple(np.array([n.cuts[o][m] for n in nests]) for m in range(len(first.cuts[o]))) for o in range(3)
+        ),
+        unroll=first.unroll,
+        whole=first.whole,
+        span=first.span,
+    )
+    return price(batch, shape, machine, rules, whole_units=first.unroll == first.whole)
+
+
+def _legal(found: Price, n: int) -> np.ndarray:
+    legal = np.ones(n, dtype=bool)
+    for share in found.used_share.values():
+        legal &= np.broadcast_to(share <= 1.0 + 1e-12, (n,))
+    return legal
+
+
+def _limits(table: CutTable) -> list[float]:
+    """Stalls of single links to try, from none to any."""
+    late = np.concatenate([cut.late_cycles[np.isfinite(cut.energy_pj)] for o in OPERANDS for cut in table.cuts[o]])
+    late = np.unique(late[late > 0])
+    steps = np.quantile(late, np.linspace(0.0, 0.5, LIMITS - 2)) if late.size else []
+    return [math.inf, 0.0, *(float(s) for s in steps)]
+
+
+def _best_of(
+    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, objective: str, spatial: Spatial
+) -> tuple[Mapping, float, float, float, float] | None:
+    """(mapping, energy, cycles, bound, log10 of the space) for one unrolling; None where nothing fits."""
+    plain = Mapping((), spatial, {o: (0,) * len(machine.levels(o)) for o in OPERANDS})
+    nest = _unrolled(name, shape, plain, machine)
+    table = cut_table(name, shape, machine, rules, nest.unroll, nest.whole, nest.span)
+    costs = {o: [cut.energy_pj for cut in table.cuts[o]] for o in OPERANDS}
+    least_cycles = table.cycles + table.drain
+    best: tuple[Mapping, float, float] | None = None
+    bound = math.inf
+    for limit in _limits(table) if objective == "edp" else [math.inf]:
+        allowed = {
+            o: [
+                np.where(cut.late_cycles <= limit, cost, np.inf)
+                for cut, cost in zip(table.cuts[o], costs[o], strict=True)
+            ]
+            for o in OPERANDS
+        }
+        chain = best_chain(table, allowed, machine)
+        if limit == math.inf:
+            bound = table.fixed_pj + chain.bound
+        if chain.chain is None:
+            continue
+        mappings = _mappings(table, chain.chain, spatial, ORDERS if objective == "edp" else 1, seed=0)
+        found = priced_together(name, shape, mappings, machine, rules)
+        energy = np.broadcast_to(found.energy_pj, (len(mappings),))
+        cycles = np.broadcast_to(found.cycles.total, (len(mappings),))
+        score = np.where(_legal(found, len(mappings)), energy * (cycles if objective == "edp" else 1.0), np.inf)
+        i = int(np.argmin(score))
+        here = (mappings[i], float(energy[i]), float(cycles[i]))
+        if np.isfinite(score[i]) and (best is None or _value(objective, *here[1:]) < _value(objective, *best[1:])):
+            best = here
+    if best is None:
+        return None
+    return *best, _value(objective, bound, least_cycles), _space_log10(table)
+
+
+def _value(objective: str, energy_pj: float, cycles: float) -> float:
+    return energy_pj * cycles if objective == "edp" else energy_pj
+
+
+def _unrolled(name: str, shape: LayerShape, mapping: Mapping, machine: Hierarchy) -> Nest:
+    """The unrolling of a mapping whose temporal loops are yet to be chosen."""
+    loops = []
+    for dim in DIMS:
+        units = math.prod(n for pairs in mapping.spatial.values() for d, n in pairs if d == dim)
+        loops.append((dim, math.ceil(shape.bounds[INDEX[dim]] / units)))
+    cuts = {o: (0,) * (len(machine.levels(o)) - 1) + (len(loops),) for o in OPERANDS}
+    return nest_of(name, shape, Mapping(tuple(loops), mapping.spatial, cuts), machine)
+
+
+def best_mapping(
+    name: str,
+    shape: LayerShape,
+    machine: Hierarchy,
+    rules: Rules = HARDWARE,
+    objective: str = "energy",
+    spatial: Iterable[Spatial] | None = None,
+) -> Certificate:
+    """The best mapping of one layer and a proven lower bound of the space the module states.
+
+    Args:
+      spatial: unrollings to choose from; all of `spatial_options` if None.
+
+    Raises ValueError for an unknown objective and where nothing fits into the memories.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)}")
+    start = time.process_time()
+    options = list(spatial) if spatial is not None else spatial_options(shape, machine)
+    results = [(option, _best_of(name, shape, machine, rules, objective, option)) for option in options]
+    legal = [result for _, result in results if result is not None]
+    if not legal:
+        rooms = ", ".join(f"{m.name} {m.size_bits:g} bit" for m in machine.memories)
+        raise ValueError(
+            f"{name}: no mapping fits into the memories of {machine.name} ({rooms}), even with the smallest tiles; "
+            f"make the innermost memories larger or narrow the operands"
+        )
+    mapping, energy, cycles, _, _ = min(legal, key=lambda r: _value(objective, r[1], r[2]))
+    return Certificate(
+        layer=name,
+        objective=objective,
+        mapping=mapping,
+        energy_pj=energy,
+        cycles=cycles,
+        value=_value(objective, energy, cycles),
+        bound=min(r[3] for r in legal),
+        space_log10=math.log10(sum(10.0 ** min(r[4], 300.0) for r in legal)),
+        cpu_s=time.process_time() - start,
+    )
