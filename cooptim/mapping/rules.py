@@ -7,6 +7,7 @@
 | halo of neighbouring input tiles | fetched again | fetched again | only the new part where a loop slides |
 | input already at the MACs | not read again | not read again | read every cycle |
 | tile of inputs | clipped to the unpadded input | clipped | not clipped |
+| fewer outputs than the dilation | count the positions that their taps touch | and some between them | as hardware |
 
 Sources: ZigZag, IEEE TC 2021 (zigzag-dse 3.9.1); Timeloop, ISPASS 2019 (v3.0.3).
 """
@@ -22,6 +23,7 @@ class Rules:
       charge_first_psum_read: the first visit of each output reads a partial sum that is not there yet.
       operand_stays: an input operand that does not change at the MACs is not read again.
       clip_inputs: tiles of inputs are clipped to the unpadded input.
+      count_gaps: a dilated filter under fewer outputs than the dilation counts positions between its taps, too.
       pack: 'transfer' rounds each transfer up to the port's granule, 'none' counts fractions of accesses.
     """
 
@@ -30,7 +32,8 @@ class Rules:
     operand_stays: bool = True
     clip_inputs: bool = True
     pack: str = "transfer"
+    count_gaps: bool = False
 
 
 HARDWARE = Rules("hardware", charge_first_psum_read=False)
-ZIGZAG = Rules("zigzag", charge_first_psum_read=True)
+ZIGZAG = Rules("zigzag", charge_first_psum_read=True, count_gaps=True)

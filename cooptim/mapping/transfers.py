@@ -71,6 +71,7 @@ class Level:
       outer_moving, outer_idle: product of the outermost run of slots of this level that move the tile wholly, and of
         those that are irrelevant; slots that only reuse the level below belong to that level.
       partial: partial sums pass between this level and the one below (outputs only).
+      visits: how often each sum passes there: the irrelevant slots outside the tile below (outputs only).
     """
 
     elements: Any
@@ -80,6 +81,7 @@ class Level:
     outer_moving: Any
     outer_idle: Any
     partial: Any
+    visits: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +101,19 @@ def _among(dim: Any, members: Sequence[int], xp: ModuleType) -> Any:
     return found
 
 
-def window(outputs: Any, taps: Any, stride: Any, dilation: Any, xp: ModuleType = np) -> Any:
-    """Distinct input positions that `outputs` windows of `taps` touch along one axis."""
+def window(
+    outputs: Any, taps: Any, stride: Any, dilation: Any, xp: ModuleType = np, *, count_gaps: bool = False
+) -> Any:
+    """Distinct input positions that `outputs` windows of `taps` touch along one axis.
+
+    Args:
+      count_gaps: fewer outputs than the reduced dilation count positions between the taps, too (as ZigZag does).
+    """
     fixed = isinstance(stride, int) and isinstance(dilation, int)
     common = math.gcd(stride, dilation) if fixed else xp.gcd(stride, dilation)
     s, d = stride // common, dilation // common
-    return outputs * taps - xp.maximum(0.0, taps - s) * (outputs - d)
+    again = outputs - d if count_gaps else xp.maximum(0.0, outputs - d)
+    return outputs * taps - xp.maximum(0.0, taps - s) * again
 
 
 def distinct(extents: Sequence[Any], operand: str, shape: LayerShape, rules: Rules, xp: ModuleType) -> Any:
@@ -119,7 +128,8 @@ def distinct(extents: Sequence[Any], operand: str, shape: LayerShape, rules: Rul
         outputs, taps = extents[_O[axis]], extents[_F[axis]]
         if rules.pack == "transfer":  # fractions of units do not make windows
             outputs, taps = xp.floor(outputs + 1e-9), xp.floor(taps + 1e-9)
-        positions = window(outputs, taps, shape.stride[axis], shape.dilation[axis], xp)
+        stride, dilation = shape.stride[axis], shape.dilation[axis]
+        positions = window(outputs, taps, stride, dilation, xp, count_gaps=rules.count_gaps)
         product = product * (xp.minimum(positions, shape.input_size[axis]) if rules.clip_inputs else positions)
     return xp.rint(product) if rules.pack == "transfer" else product
 
@@ -211,6 +221,7 @@ def _levels(
                 outer_moving=slots.outer_run(held, lower, slots.moving[operand]),
                 outer_idle=slots.outer_run(held, lower, slots.idle[operand]),
                 partial=_partial(slots, lower, _units(unroll, outside)) if operand == "O" else False,
+                visits=slots.product(_idle_outside(slots, lower)) if operand == "O" else 1.0,
             )
         )
         lower = held
@@ -229,12 +240,16 @@ def _rounded(units: Any, xp: ModuleType) -> Any:
     return xp.rint(xp.round(units, 3))
 
 
+def _idle_outside(slots: _Slots, lower: Sequence[Any]) -> list[Any]:
+    """Slots outside the tile below that bring the same outputs back."""
+    return [~slots.xp.asarray(lower[i]) & slots.idle["O"][i] for i in range(slots.n)]
+
+
 def _partial(slots: _Slots, lower: Sequence[Any], units: Sequence[Any]) -> Any:
     """Whether outputs are unfinished when they reach a level: irrelevant slots not below it, or units outside it."""
-    xp = slots.xp
     found: Any = False
-    for i in range(slots.n):
-        found = found | (~xp.asarray(lower[i]) & slots.idle["O"][i] & slots.turns[i])
+    for turn, outside in zip(slots.turns, _idle_outside(slots, lower), strict=True):
+        found = found | (outside & turn)
     for j in IRRELEVANT["O"]:
         found = found | (units[j] > 1)
     return found
@@ -286,23 +301,22 @@ def _outputs(
     elements = (below.elements if below else 1.0) * fed
     bits = xp.where(here.partial, shape.psum_bits, shape.o_bits)
     low = Transfer(elements, bits, period, cycles / period, True)
-    found = {"write_from_low": low, "read_to_low": _back(low, here, shape, rules, here.partial, elements)}
+    found = {"write_from_low": low, "read_to_low": _back(low, here, rules)}
     if m < len(levels) - 1:
         above = levels[m + 1]
         bits = xp.where(above.partial, shape.psum_bits, shape.o_bits)
         high = Transfer(here.elements, bits, here.period, cycles / here.period, True)
         found["read_to_high"] = high
-        found["write_from_high"] = _back(high, here, shape, rules, above.partial, here.elements)
+        found["write_from_high"] = _back(high, above, rules)
     return found
 
 
-def _back(forth: Transfer, here: Level, shape: LayerShape, rules: Rules, active: Any, elements: Any) -> Transfer:
-    """Partial sums coming back: as often as they left, less the first visit of each where that is elided."""
+def _back(forth: Transfer, upper: Level, rules: Rules) -> Transfer:
+    """Partial sums coming back over the link below `upper`: as often as they left, less the first visit if elided."""
     if rules.charge_first_psum_read:
-        return dataclasses.replace(forth, active=active)
-    outputs = math.prod(shape.bounds[i] for i in MOVES_WHOLLY["O"])
-    first = outputs / (elements * here.instances)
-    return dataclasses.replace(forth, count=forth.count - first, active=active)
+        return dataclasses.replace(forth, active=upper.partial)
+    again = upper.partial & (upper.visits > 1)
+    return dataclasses.replace(forth, count=forth.count - forth.count / upper.visits, active=again)
 
 
 def accesses(transfer: Transfer, key: Key, level: Level, machine: Hierarchy, rules: Rules, xp: ModuleType = np) -> Any:
