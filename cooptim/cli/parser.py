@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="price a design", description=EVALUATE))
     _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
     _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
+    _map(commands.add_parser("map", help="best mapping of every layer, with its proof", description=MAP))
     _validate(commands.add_parser("validate", help="published numbers beside the model's", description=VALIDATE))
     _export(commands.add_parser("export", help="mappings as files of another tool", description=EXPORT))
     _report(commands.add_parser("report", help="print the tables of a finished run", description=REPORT))
@@ -28,6 +29,8 @@ result.json, layers.csv, design.json, weights and pictures. Without options: the
 EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
 MACHINES = "Lists the machines that come with the package, or shows each number of one with unit and source."
+MAP = """Searches loop order, uneven level cuts and unrolling of every layer of a network on a memory hierarchy, without
+any training, and prints the cost of the best, the proven bound, the gap and the size of the space."""
 VALIDATE = """Without FILE: Envision's published ratios beside the model's. With FILE: each case of a golden file of
 ZigZag or Timeloop, expected, ours and relative error. Exit code 1 when one is out of tolerance."""
 EXPORT = """Writes accelerator, workload and mapping files of another tool and a script that replays them there;
@@ -93,6 +96,25 @@ def _machines(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="show NAME")
     show = actions.add_parser("show", help="every number of a machine", description=MACHINES)
     show.add_argument("name", help="name or YAML file")
+
+
+def _map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network",
+        default="resnet18",
+        metavar="NAME|CSV",
+        help="published network or table of layers; default %(default)s",
+    )
+    parser.add_argument(
+        "--machine",
+        default="tpu_like",
+        metavar="NAME|YAML",
+        help="memory hierarchy (also ZigZag's YAML); default %(default)s",
+    )
+    parser.add_argument("--objective", choices=("energy", "edp"), default="energy", help="default %(default)s")
+    parser.add_argument("--rules", choices=("hardware", "zigzag"), default="hardware", help="conventions of counting")
+    for name, bits in (("weight", 8), ("input", 8), ("psum", 24), ("output", 8)):
+        parser.add_argument(f"--{name}-bits", type=float, default=bits, metavar="BITS", help="default %(default)s")
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import IRRELEVANT, LayerShape
 from cooptim.mapping.rules import Rules
-from cooptim.mapping.transfers import Level, _inputs, _outputs, _plain_units, _rounded, _units, accesses, distinct
+from cooptim.mapping.transfers import Level, _inputs, _outputs, _rounded, _units, accesses, distinct, tiles_fed
 from cooptim.workload import OPERANDS
 from cooptim.workload.dims import DIMS
 
@@ -75,7 +75,7 @@ def lattice(name: str, temporal: tuple[int, ...]) -> Lattice:
     for i, (dim, prime) in enumerate(axes):
         powers = float(prime) ** np.arange(shape[i])
         extents[dim] = extents[dim] * powers.reshape([-1 if j == i else 1 for j in range(len(shape))])
-    return Lattice(tuple(axes), tuple(shape), extents, np.prod(extents, axis=0))
+    return Lattice(tuple(axes), tuple(shape), extents, np.asarray(np.prod(extents, axis=0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,12 +176,7 @@ class _Builder:
 
     def _fed(self, operand: str, m: int, unroll: Any) -> float:
         spread = self.machine.spread(operand)
-        reach = []
-        for last in (m, m + 1):
-            units = _units(unroll, [a for s in spread[:last] for a in s])
-            apart = distinct(units, operand, self.shape, self.rules, np) if operand == "I" else None
-            reach.append(_plain_units(units, operand) if apart is None else apart)
-        return float(np.rint(reach[1] / reach[0]))
+        return float(tiles_fed(unroll, spread, operand, self.shape, self.rules, np)[m])
 
     def _link(self, operand: str, m: int, unroll: Any) -> tuple[tuple[Level, ...], dict[Any, Any], Any]:
         """(levels, transfers of the link between m and m+1, partial sums pass it) with the cut of m at each point."""

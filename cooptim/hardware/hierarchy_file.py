@@ -1,0 +1,100 @@
+"""Memory hierarchies from YAML: the packaged ones, a user's own, and ZigZag's."""
+
+import importlib.resources
+import math
+import pathlib
+
+from pydantic import ValidationError
+
+from cooptim.hardware.faults import first_fault
+from cooptim.hardware.hierarchy import Hierarchy, Memory, Port, require_paths
+from cooptim.hardware.hierarchy_schema import HierarchySchema, MemorySection
+from cooptim.hardware.load import MachineError
+from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
+from cooptim.hardware.zigzag import read_zigzag
+
+
+def hierarchy_names() -> tuple[str, ...]:
+    """Names of the hierarchies that come with the package."""
+    folder = importlib.resources.files("cooptim.hardware") / "hierarchies"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_hierarchy_file(name_or_path: str | pathlib.Path) -> HierarchySchema:
+    """The hierarchy file of this name or path, with the provenance of every number.
+
+    Raises MachineError with file, field, what was found, what is legal and the remedy.
+    """
+    origin, data = _read(str(name_or_path))
+    try:
+        return HierarchySchema.model_validate(read_strict(data))
+    except StrictYamlError as error:
+        raise MachineError(f"hierarchy file {origin}: {error}") from None
+    except ValidationError as error:
+        raise MachineError(f"hierarchy file {origin}: {first_fault(error)}") from None
+
+
+def load_hierarchy(name_or_path: str | pathlib.Path) -> Hierarchy:
+    """The hierarchy of this name, of this YAML file, or of a hardware file of ZigZag (it has `operational_array`).
+
+    Raises MachineError with file, field, what was found, what is legal and the remedy.
+    """
+    text = str(name_or_path)
+    if text not in hierarchy_names() and b"operational_array:" in _read(text)[1]:
+        return read_zigzag(text)
+    spec = load_hierarchy_file(text)
+    machine = Hierarchy(
+        spec.name,
+        tuple((dim.name, int(dim.size.value)) for dim in spec.array.dims),
+        tuple(spec.array.systolic),
+        tuple(_memory(section) for section in spec.memories),
+        spec.array.mac.value,
+        spec.array.clock.value,
+    )
+    try:
+        require_paths(machine)
+    except ValueError as error:
+        raise MachineError(f"hierarchy file {text}: {error}") from None
+    return machine
+
+
+def _read(text: str) -> tuple[str, bytes]:
+    if text in hierarchy_names():
+        return f"{text}.yaml", (
+            importlib.resources.files("cooptim.hardware") / "hierarchies" / f"{text}.yaml"
+        ).read_bytes()
+    path = pathlib.Path(text)
+    if not path.is_file():
+        raise MachineError(
+            f"hierarchy '{text}': neither a file nor a known name; use a path to a YAML file or one of "
+            + ", ".join(hierarchy_names())
+        )
+    try:
+        return text, path.read_bytes()
+    except OSError as error:
+        raise MachineError(f"hierarchy file {text}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _memory(found: MemorySection) -> Memory:
+    size = found.size.value if found.size else math.inf
+    nominal = found.at.value if found.at else size
+    ports = tuple(
+        Port(p.name, p.kind, tuple((o, d) for o, d in p.serves), p.width.value, p.granule.value) for p in found.ports
+    )
+    return Memory(
+        name=found.name,
+        operands=tuple(found.operands),
+        served_dims=tuple(found.serves),
+        double_buffered=found.double_buffered,
+        ports=ports,
+        size_bits=size,
+        read_pj=found.read.value,
+        write_pj=found.write.value,
+        nominal_bits=nominal,
+        size_exponent=found.size_exponent.value if found.size_exponent else 0.5,
+        min_bits=found.min_size.value if found.min_size else size,
+        max_bits=found.max_size.value if found.max_size else size,
+        step_bits=found.step_size.value if found.step_size else 1.0,
+        area_mm2_per_bit=found.area.value if found.area else 0.0,
+        leakage_mw_per_bit=found.leakage.value / nominal if found.leakage else 0.0,
+    )
