@@ -66,6 +66,8 @@ def lattice(name: str, temporal: tuple[int, ...]) -> Lattice:
         for prime in sorted(set(factors)):
             axes.append((dim, prime))
             shape.append(factors.count(prime) + 1)
+    if not axes:  # all of the layer is unrolled: one point, on an axis without length
+        axes, shape = [(0, 1)], [1]
     if math.prod(shape) > MAX_POINTS:
         spelled = ", ".join(f"{d} {b}" for d, b in zip(DIMS, temporal, strict=True) if b > 1)
         raise ValueError(
@@ -75,7 +77,7 @@ def lattice(name: str, temporal: tuple[int, ...]) -> Lattice:
     for i, (dim, prime) in enumerate(axes):
         powers = float(prime) ** np.arange(shape[i])
         extents[dim] = extents[dim] * powers.reshape([-1 if j == i else 1 for j in range(len(shape))])
-    return Lattice(tuple(axes), tuple(shape), extents, np.asarray(np.prod(extents, axis=0)))
+    return Lattice(tuple(axes), tuple(shape), extents, np.prod(extents, axis=0))
 
 
 @dataclasses.dataclass(frozen=True)
