@@ -152,56 +152,113 @@ def _limits(table: CutTable) -> list[float]:
     return [math.inf, 0.0, *(float(s) for s in steps)]
 
 
-def _best_of(
-    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, objective: str, spatial: Spatial
-) -> tuple[Mapping, float, float, float, float] | None:
-    """(mapping, energy, cycles, bound, log10 of the space) for one unrolling; None where nothing fits."""
-    plain = Mapping((), spatial, {o: (0,) * len(machine.levels(o)) for o in OPERANDS})
-    nest = _unrolled(name, shape, plain, machine)
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One legal mapping with its full price."""
+
+    mapping: Mapping
+    energy_pj: float
+    cycles: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Offers:
+    """What a layer may choose from, and what no mapping of its space undercuts (options empty: nothing fits)."""
+
+    options: tuple[Option, ...]
+    least_energy_pj: float
+    least_cycles: float
+    space_log10: float
+
+
+def _offers(
+    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, spatial: Spatial, limited: bool, orders: int
+) -> Offers:
+    """The energy-optimal chains of one unrolling under rising limits on single-link stalls, in several orders each.
+
+    Args:
+      limited: try the limits; else only the least energy.
+    """
+    nest = unrolled(name, shape, spatial, machine)
     table = cut_table(name, shape, machine, rules, nest.unroll, nest.whole, nest.span)
     costs = {o: [cut.energy_pj for cut in table.cuts[o]] for o in OPERANDS}
-    least_cycles = table.cycles + table.drain
-    best: tuple[Mapping, float, float] | None = None
-    bound = math.inf
-    for limit in _limits(table) if objective == "edp" else [math.inf]:
+    options: list[Option] = []
+    least = math.inf
+    seen: set[tuple[object, ...]] = set()
+    for limit in _limits(table) if limited else [math.inf]:
         allowed = {
             o: [
-                np.where(cut.late_cycles <= limit, cost, np.inf)
-                for cut, cost in zip(table.cuts[o], costs[o], strict=True)
+                np.where(cut.late_cycles <= limit, cost, np.inf) for cut, cost in zip(table.cuts[o], given, strict=True)
             ]
-            for o in OPERANDS
+            for o, given in costs.items()
         }
-        chain = best_chain(table, allowed, machine)
+        found = best_chain(table, allowed, machine)
         if limit == math.inf:
-            bound = table.fixed_pj + chain.bound
-        if chain.chain is None:
+            least = table.fixed_pj + found.bound
+        if found.chain is None or found.chain.places in seen:
             continue
-        mappings = _mappings(table, chain.chain, spatial, ORDERS if objective == "edp" else 1, seed=0)
-        found = priced_together(name, shape, mappings, machine, rules)
-        energy = np.broadcast_to(found.energy_pj, (len(mappings),))
-        cycles = np.broadcast_to(found.cycles.total, (len(mappings),))
-        score = np.where(_legal(found, len(mappings)), energy * (cycles if objective == "edp" else 1.0), np.inf)
-        i = int(np.argmin(score))
-        here = (mappings[i], float(energy[i]), float(cycles[i]))
-        if np.isfinite(score[i]) and (best is None or _value(objective, *here[1:]) < _value(objective, *best[1:])):
-            best = here
-    if best is None:
-        return None
-    return *best, _value(objective, bound, least_cycles), _space_log10(table)
+        seen.add(found.chain.places)
+        mappings = _mappings(table, found.chain, spatial, orders, seed=0)
+        options += _priced(name, shape, mappings, machine, rules)
+    return Offers(tuple(options), least, table.cycles + table.drain, _space_log10(table))
+
+
+def _priced(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hierarchy, rules: Rules) -> list[Option]:
+    found = priced_together(name, shape, mappings, machine, rules)
+    energy = np.broadcast_to(found.energy_pj, (len(mappings),))
+    cycles = np.broadcast_to(found.cycles.total, (len(mappings),))
+    legal = np.flatnonzero(_legal(found, len(mappings)))
+    return [Option(mappings[i], float(energy[i]), float(cycles[i])) for i in legal]
+
+
+def candidates(
+    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, spatial: Spatial | None, effort: int = 1
+) -> Offers:
+    """Legal mappings of a layer that trade energy against cycles, and the layer's bounds; Pareto-optimal ones only.
+
+    Args:
+      spatial: one unrolling; all of `spatial_options` if None. effort: multiplies the orders tried.
+
+    Raises ValueError where nothing fits into the memories.
+    """
+    tried = [spatial] if spatial is not None else spatial_options(shape, machine)
+    offers = [_offers(name, shape, machine, rules, option, True, ORDERS * effort) for option in tried]
+    options = sorted((o for offer in offers for o in offer.options), key=lambda o: (o.energy_pj, o.cycles))
+    if not options:
+        raise _nothing_fits(name, machine)
+    kept: list[Option] = []
+    for option in options:
+        if not kept or option.cycles < kept[-1].cycles:
+            kept.append(option)
+    legal = [offer for offer in offers if offer.options]
+    return Offers(
+        tuple(kept),
+        min(offer.least_energy_pj for offer in legal),
+        min(offer.least_cycles for offer in legal),
+        max(offer.space_log10 for offer in legal),
+    )
+
+
+def _nothing_fits(name: str, machine: Hierarchy) -> ValueError:
+    rooms = ", ".join(f"{m.name} {m.size_bits:g} bit" for m in machine.memories)
+    return ValueError(
+        f"{name}: no mapping fits into the memories of {machine.name} ({rooms}), even with the smallest tiles; "
+        f"make the innermost memories larger or narrow the operands"
+    )
 
 
 def _value(objective: str, energy_pj: float, cycles: float) -> float:
     return energy_pj * cycles if objective == "edp" else energy_pj
 
 
-def _unrolled(name: str, shape: LayerShape, mapping: Mapping, machine: Hierarchy) -> Nest:
-    """The unrolling of a mapping whose temporal loops are yet to be chosen."""
+def unrolled(name: str, shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> Nest:
+    """The unrolling of mappings whose temporal loops are yet to be chosen."""
     loops = []
     for dim in DIMS:
-        units = math.prod(n for pairs in mapping.spatial.values() for d, n in pairs if d == dim)
+        units = math.prod(n for pairs in spatial.values() for d, n in pairs if d == dim)
         loops.append((dim, math.ceil(shape.bounds[INDEX[dim]] / units)))
     cuts = {o: (0,) * (len(machine.levels(o)) - 1) + (len(loops),) for o in OPERANDS}
-    return nest_of(name, shape, Mapping(tuple(loops), mapping.spatial, cuts), machine)
+    return nest_of(name, shape, Mapping(tuple(loops), spatial, cuts), machine)
 
 
 def best_mapping(
@@ -222,24 +279,21 @@ def best_mapping(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)}")
     start = time.process_time()
-    options = list(spatial) if spatial is not None else spatial_options(shape, machine)
-    results = [(option, _best_of(name, shape, machine, rules, objective, option)) for option in options]
-    legal = [result for _, result in results if result is not None]
+    edp = objective == "edp"
+    tried = list(spatial) if spatial is not None else spatial_options(shape, machine)
+    offers = [_offers(name, shape, machine, rules, option, edp, ORDERS if edp else 1) for option in tried]
+    legal = [offer for offer in offers if offer.options]
     if not legal:
-        rooms = ", ".join(f"{m.name} {m.size_bits:g} bit" for m in machine.memories)
-        raise ValueError(
-            f"{name}: no mapping fits into the memories of {machine.name} ({rooms}), even with the smallest tiles; "
-            f"make the innermost memories larger or narrow the operands"
-        )
-    mapping, energy, cycles, _, _ = min(legal, key=lambda r: _value(objective, r[1], r[2]))
+        raise _nothing_fits(name, machine)
+    best = min((o for offer in legal for o in offer.options), key=lambda o: _value(objective, o.energy_pj, o.cycles))
     return Certificate(
         layer=name,
         objective=objective,
-        mapping=mapping,
-        energy_pj=energy,
-        cycles=cycles,
-        value=_value(objective, energy, cycles),
-        bound=min(r[3] for r in legal),
-        space_log10=math.log10(sum(10.0 ** min(r[4], 300.0) for r in legal)),
+        mapping=best.mapping,
+        energy_pj=best.energy_pj,
+        cycles=best.cycles,
+        value=_value(objective, best.energy_pj, best.cycles),
+        bound=min(_value(objective, offer.least_energy_pj, offer.least_cycles) for offer in legal),
+        space_log10=math.log10(sum(10.0 ** min(offer.space_log10, 300.0) for offer in legal)),
         cpu_s=time.process_time() - start,
     )
