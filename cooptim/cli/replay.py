@@ -64,6 +64,11 @@ def _rows(
 ) -> list[tuple[str, tuple[GoldenRow, ...]]]:
     found = []
     for name, shape, mapping in layers:
+        refused = answer["layers"][name].get("refused")
+        if refused is not None:
+            raise ValueError(
+                f"{folder}: layer {name}: ZigZag stopped with {refused}; leave it out to compare the others"
+            )
         try:
             results = Results.model_validate(answer["layers"][name])
             require_answers(results, machine)

@@ -4,14 +4,15 @@ Usage: python replay.py [FOLDER ...]        default: the folder of this file
 
 Each folder holds accelerator.yaml, workload.yaml and mapping.yaml, which ZigZag reads itself, and temporal.json: per
 layer and operand the loops of each memory level, innermost first. ZigZag's own files cannot say that, so that mapping
-is built here through its classes. Each layer is evaluated by CostModelEvaluation; what it answers goes into
-results.json beside the files. Exit code 3 when a module is missing.
+is built here through its classes. Each layer is evaluated by CostModelEvaluation; what it answers, or why it does not,
+and the CPU-seconds that this took, go into results.json beside the files. Exit code 3 when a module is missing.
 """
 
 import json
 import logging
 import pathlib
 import sys
+import time
 from typing import Any
 
 MISSING = 3
@@ -133,6 +134,14 @@ def load(folder: pathlib.Path) -> list[tuple[str, Any, Any, dict[str, Any]]]:
     return [(layer.name, accelerator, layer, temporal[layer.name]) for layer in layers]
 
 
+def answer(accelerator: Any, layer: Any, temporal: dict[str, Any]) -> dict[str, Any]:
+    """The results of one layer, or the reason why ZigZag stopped."""
+    try:
+        return results(evaluate(accelerator, layer, temporal))
+    except Exception as error:  # ZigZag asserts here and there what its own mappings keep
+        return {"refused": f"{type(error).__name__}: {error}"}
+
+
 def main(argv: list[str]) -> int:
     """Replays folders; 0 when each has its results.json."""
     try:
@@ -146,8 +155,15 @@ def main(argv: list[str]) -> int:
     logging.disable(logging.WARNING)
     for place in argv or [str(pathlib.Path(__file__).parent)]:
         folder = pathlib.Path(place)
-        answers = {name: results(evaluate(*case)) for name, *case in load(folder)}
-        content = {"format": FORMAT, "zigzag_version": version("zigzag-dse"), "layers": answers}
+        layers = load(folder)
+        start = time.process_time()
+        answers = {name: answer(*case) for name, *case in layers}
+        content = {
+            "format": FORMAT,
+            "zigzag_version": version("zigzag-dse"),
+            "cpu_seconds": time.process_time() - start,
+            "layers": answers,
+        }
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         (folder / "results.json").write_text(text, encoding="utf-8")
     return 0

@@ -275,9 +275,13 @@ def cycles_of(
         drain=sum((xp.maximum(nest.span[a] - 1.0, 0.0) for a in systolic), 0.0),
         stall_per_port=per_port,
         double_buffered=buffered,
-        needed=needed,
-        allowed=allowed,
+        needed=_where_active(needed, moved_whole, xp),
+        allowed=_where_active(allowed, moved_whole, xp),
     )
+
+
+def _where_active(cycles: dict[Key, Any], moved: Traffic, xp: ModuleType) -> dict[Key, Any]:
+    return {key: xp.where(moved.transfers[key].active, value, 0.0) for key, value in cycles.items()}
 
 
 def used_share(moved: Traffic, shape: LayerShape, machine: Hierarchy, xp: ModuleType = np) -> dict[str, Any]:

@@ -123,15 +123,21 @@ def distinct(extents: Sequence[Any], operand: str, shape: LayerShape, rules: Rul
         for i in MOVES_WHOLLY[operand]:
             product = product * extents[i]
         return xp.rint(product) if rules.pack == "transfer" else product
-    product = extents[_PLAIN[0]] * extents[_PLAIN[1]] * extents[_PLAIN[2]]
+    product = extents[_PLAIN[0]] * extents[_PLAIN[1]] * extents[_PLAIN[2]] * positions(extents, shape, rules, xp)
+    return xp.rint(product) if rules.pack == "transfer" else product
+
+
+def positions(extents: Sequence[Any], shape: LayerShape, rules: Rules, xp: ModuleType) -> Any:
+    """Distinct positions of the input plane under these extents."""
+    product: Any = 1.0
     for axis in range(2):
         outputs, taps = extents[_O[axis]], extents[_F[axis]]
         if rules.pack == "transfer":  # fractions of units do not make windows
             outputs, taps = xp.floor(outputs + 1e-9), xp.floor(taps + 1e-9)
         stride, dilation = shape.stride[axis], shape.dilation[axis]
-        positions = window(outputs, taps, stride, dilation, xp, count_gaps=rules.count_gaps)
-        product = product * (xp.minimum(positions, shape.input_size[axis]) if rules.clip_inputs else positions)
-    return xp.rint(product) if rules.pack == "transfer" else product
+        found = window(outputs, taps, stride, dilation, xp, count_gaps=rules.count_gaps)
+        product = product * (xp.minimum(found, shape.input_size[axis]) if rules.clip_inputs else found)
+    return product
 
 
 def _units(unroll: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[Any]:
@@ -199,16 +205,12 @@ def _levels(
     wanted = MOVES_WHOLLY[operand] if operand != "I" else (*_PLAIN, *_O, *_F)
     cuts = nest.cuts[OPERANDS.index(operand)]
     lower: list[Any] = [False] * slots.n
-    inner, before = [], 1.0
-    fed: list[Any] = []
+    inner: list[int] = []
     levels: list[Level] = []
     bits = {"W": shape.w_bits, "I": shape.i_bits, "O": shape.psum_bits}[operand]
     for m, cut in enumerate(cuts):
         inner += list(spread[m])
         units = _units(unroll, inner)
-        apart = distinct(units, operand, shape, rules, xp) if operand == "I" else _plain_units(units, operand)
-        fed.append(xp.rint(apart / before))
-        before = apart
         below = slots.below(cut)
         held = slots.kept(operand, cut)
         outside = [a for s in spread[m + 1 :] for a in s]
@@ -226,7 +228,22 @@ def _levels(
         )
         lower = held
     stay = slots.product(slots.kept(operand, 0)) if operand != "O" and rules.operand_stays else 1.0
-    return tuple(levels), fed, stay
+    return tuple(levels), tiles_fed(unroll, spread, operand, shape, rules, xp), stay
+
+
+def tiles_fed(
+    unroll: Any, spread: Sequence[Sequence[int]], operand: str, shape: LayerShape, rules: Rules, xp: ModuleType
+) -> list[Any]:
+    """Tiles that one instance of each level feeds: over the units it is the first to serve; halves round to even."""
+    found, inner, before = [], [], 1.0
+    for axes in spread[:-1]:
+        apart = _plain_units(_units(unroll, axes), operand)
+        if operand == "I":
+            inner += list(axes)
+            plane = positions(_units(unroll, inner), shape, rules, xp)
+            apart, before = apart * plane / before, plane
+        found.append(xp.rint(apart))
+    return found
 
 
 def _plain_units(units: Sequence[Any], operand: str) -> Any:

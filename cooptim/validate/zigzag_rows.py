@@ -99,12 +99,11 @@ def _level(
     for direction in DIRECTIONS:
         key = (operand, m, direction)
         transfer = priced.traffic.transfers.get(key)
-        ours: tuple[object, ...] = (0.0,) * len(_PER_DIRECTION)
+        moved: tuple[object, ...] = (0.0,) * 5
         if transfer is not None and bool(np.asarray(transfer.active)):
-            ours = (
-                priced.accesses[key], transfer.elements, transfer.period, transfer.count, transfer.bits,
-                priced.cycles.needed[key], priced.cycles.allowed[key],
-            )  # fmt: skip
+            moved = (priced.accesses[key], transfer.elements, transfer.period, transfer.count, transfer.bits)
+        # Cycles see whole units, under which a transfer of partial sums may be idle that the energy counts.
+        ours = (*moved, priced.cycles.needed.get(key, 0.0), priced.cycles.allowed.get(key, 0.0))
         for quantity, value in zip(_PER_DIRECTION, ours, strict=True):
             found.append((f"{quantity}.{direction}", getattr(expected, quantity)[direction], value))
     return found
