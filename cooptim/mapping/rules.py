@@ -24,6 +24,8 @@ class Rules:
       operand_stays: an input operand that does not change at the MACs is not read again.
       clip_inputs: tiles of inputs are clipped to the unpadded input.
       count_gaps: a dilated filter under fewer outputs than the dilation counts positions between its taps, too.
+      exact_words: accesses are whole numbers of granules over the width; without, they are multiplied in the order of
+        ZigZag, whose float falls one short where width / granule is no power of two.
       pack: 'transfer' rounds each transfer up to the port's granule, 'none' counts fractions of accesses.
     """
 
@@ -33,7 +35,8 @@ class Rules:
     clip_inputs: bool = True
     pack: str = "transfer"
     count_gaps: bool = False
+    exact_words: bool = True
 
 
 HARDWARE = Rules("hardware", charge_first_psum_read=False)
-ZIGZAG = Rules("zigzag", charge_first_psum_read=True, count_gaps=True)
+ZIGZAG = Rules("zigzag", charge_first_psum_read=True, count_gaps=True, exact_words=False)

@@ -342,8 +342,12 @@ def accesses(transfer: Transfer, key: Key, level: Level, machine: Hierarchy, rul
     port = machine.memories[machine.levels(operand)[m]].port(operand, direction)
     amount = transfer.elements * transfer.bits
     if rules.pack == "transfer":
-        words = xp.ceil(amount / port.bw_min_bits) * (port.bw_min_bits / port.bw_max_bits)
-        total = xp.floor(words * transfer.count * level.instances)
+        granules, times = xp.ceil(amount / port.bw_min_bits), transfer.count * level.instances
+        if rules.exact_words:
+            total = xp.floor(granules * times * port.bw_min_bits / port.bw_max_bits)
+        else:
+            words = granules * (port.bw_min_bits / port.bw_max_bits)
+            total = xp.floor(words * transfer.count * level.instances)
     else:
         total = amount / port.bw_max_bits * transfer.count * level.instances
     return xp.where(transfer.active, total, 0.0)
