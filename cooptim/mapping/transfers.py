@@ -4,15 +4,16 @@ Per operand: memory levels m = 0 (nearest the MACs) .. L-1; the loops inside lev
 the units inside it those on array dimensions that a level up to m serves.
 
 - Tile e_m: distinct elements under the loops and units inside level m, what one instance holds; e_{-1} = 1. An axis of
-  inputs with o outputs, f taps, stride s and dilation d covers o f - max(0, f - s/g)(o - d/g), g = gcd(s, d), positions
-  (o + f - 1 for s = d = 1), at most the unpadded input.
+  inputs with o outputs, f taps, stride s and dilation d covers o f - max(0, f - s/g) max(0, o - d/g), g = gcd(s, d),
+  positions (o + f - 1 for s = d = 1), at most the unpadded input.
 - Period P_m: cycles for which the tile stays: the product of the slots below the cut, and of the run of irrelevant
   slots from there out, whatever level holds them: a tile that does not change is not moved again. N is the product of
   all.
 - Instances I_m: units on the array dimensions outside; tiles fed by an instance b_m: E(units inside m) / E(units inside
   m-1), E the distinct elements. Units on the same data count once (multicast, spatial reduction); neighbouring tiles do
   not share their halo.
-- Partial sums pass above level m when an irrelevant slot or unit lies outside what level m-1 finishes.
+- Partial sums pass above level m when an irrelevant slot or unit lies outside what level m-1 finishes. Each passes as
+  often as the irrelevant slots outside the tile below turn (visits); the first of them reads nothing, in each replica.
 
 | direction at level m | operand | elements a period and instance | period | periods | when |
 |---|---|---|---|---|---|
@@ -23,7 +24,22 @@ the units inside it those on array dimensions that a level up to m serves.
 | read_to_high | O | e_m | P_m | N / P_m | m < L-1 |
 | write_from_high | O | e_m | P_m | the same, less first visits if elided | m < L-1, partial sums at m+1 |
 
-Accesses = floor(ceil(elements bits / granule) granule / width x periods x I_m), granule and width of the port.
+First visits are periods / visits. Accesses = floor(ceil(elements bits / granule) granule / width x periods x I_m), with
+granule and width of the port.
+
+What is exact. Where units and loops divide the layer, elements and accesses are those of a walk that moves sets of
+elements cycle by cycle (tests/oracle/nest_walk.py), with these conventions:
+
+- A tile is named by the indices of its loops: data that comes back under other indices (halo) is fetched again.
+- Every tile counts as large as one in the middle. With padding that is more than the inputs there are (a tile at the
+  edge holds padding instead); without, it is what there is.
+- Units are on the same input if they are while each holds one element: b_m counts the positions of the units alone,
+  rounded to whole tiles. That is the number of different tiles unless outputs and taps of one axis are both unrolled
+  and one of them across levels or over loops inside (then some tiles that only overlap count as one), or padding makes
+  the units' window wider than the input.
+- Replicas that a spatial reduction adds up each get the partial sum back (one the sum, the others zeros).
+- Units that do not divide a bound count as their mean, bound / steps; tiles, instances and tiles fed are then rounded
+  to whole numbers (10 over 4 units in 3 steps: 3.33, so 3 instances and 9 of 10 tiles), windows down.
 
 Source: the semantics of ZigZag (IEEE TC 2021, zigzag-dse 3.9.1), to which `rules.ZIGZAG` is exactly equal; first-read
 elision as in Timeloop (ISPASS 2019). All arithmetic is on scalars or on batches in a trailing axis, with numpy or jax.
