@@ -65,7 +65,8 @@ def checked(machine, batches, results):
         loops = tuple((DIMS[int(d)], int(f)) for d, f in slots[..., j].T)
         one = Mapping(loops, SPATIAL, {o: tuple(int(c[j]) for c in cuts[i]) for i, o in enumerate(OPERANDS)})
         alone = price(nest_of("layer", SHAPE, one, machine), SHAPE, machine, ZIGZAG)
-        equal += int(float(alone.energy_pj) == found.energy_pj[j] and float(alone.cycles.total) == found.cycles.total[j])
+        same = float(alone.energy_pj) == found.energy_pj[j], float(alone.cycles.total) == found.cycles.total[j]
+        equal += int(all(same))
     return equal
 
 
