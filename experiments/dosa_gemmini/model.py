@@ -251,7 +251,7 @@ class Price:
 
 
 def price(network: Sequence[Layer], mappings: Sequence[Mapping], hardware: Hardware | None = None) -> Price:
-    """Price of legal mappings, by default on the smallest hardware that runs them; ValueError where one is too large."""
+    """Price of legal mappings, by default on the smallest hardware that runs them; ValueError where it is small."""
     found = [counts(layer, mapping) for layer, mapping in zip(network, mappings, strict=True)]
     needed = needed_hardware(mappings, found)
     chip = needed if hardware is None else hardware
