@@ -24,8 +24,9 @@ class Rules:
       operand_stays: an input operand that does not change at the MACs is not read again.
       clip_inputs: tiles of inputs are clipped to the unpadded input.
       count_gaps: a dilated filter under fewer outputs than the dilation counts positions between its taps, too.
-      exact_words: accesses are whole numbers of granules over the width; without, they are multiplied in the order of
-        ZigZag, whose float falls one short where width / granule is no power of two.
+      exact_words: accesses are whole numbers of granules over the width, and half tiles fed round to even; without,
+        both are taken in the order of ZigZag, whose float falls one short where width / granule is no power of two,
+        and moves some halves.
       pack: 'transfer' rounds each transfer up to the port's granule, 'none' counts fractions of accesses.
     """
 

@@ -250,16 +250,22 @@ def _levels(
 def tiles_fed(
     unroll: Any, spread: Sequence[Sequence[int]], operand: str, shape: LayerShape, rules: Rules, xp: ModuleType
 ) -> list[Any]:
-    """Tiles that one instance of each level feeds: over the units it is the first to serve; halves round to even."""
-    found, inner, before = [], [], 1.0
-    for axes in spread[:-1]:
+    """Tiles that one instance of each level feeds: over the units it is the first to serve; halves round to even.
+
+    ZigZag takes the quotients of what lies outside, whose float may move a half to either side.
+    """
+    own, inner, before = [], [], 1.0
+    for axes in spread:
         apart = _plain_units(_units(unroll, axes), operand)
         if operand == "I":
             inner += list(axes)
             plane = positions(_units(unroll, inner), shape, rules, xp)
-            apart, before = apart * plane / before, plane
-        found.append(xp.rint(apart))
-    return found
+            apart = apart * plane / before if rules.exact_words else apart * (plane / before)
+            before = plane
+        own.append(apart)
+    if rules.exact_words:
+        return [xp.rint(apart) for apart in own[:-1]]
+    return [xp.rint(math.prod(own[m:]) / math.prod(own[m + 1 :])) for m in range(len(own) - 1)]
 
 
 def _plain_units(units: Sequence[Any], operand: str) -> Any:
