@@ -9,6 +9,8 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 DIRECTIONS: tuple[str, ...] = ("read_to_low", "write_from_low", "read_to_high", "write_from_high")
@@ -49,6 +51,7 @@ class Memory:
       read_pj, write_pj: energy of one access of `bw_max_bits` of the port, at `nominal_bits` of capacity.
       nominal_bits: size at which the energies hold; they grow as (size / nominal)^size_exponent.
       size_exponent: 0.5 is the square-root law, 0 a constant energy.
+      size_table: (bits, energy) points, rising; where given, energies follow it, linear between its points, instead.
       min_bits, max_bits, step_bits: what can be built; equal min and max for a memory of given size.
       area_mm2_per_bit, leakage_mw_per_bit: the price of capacity besides energy.
     """
@@ -68,6 +71,7 @@ class Memory:
     step_bits: Leaf
     area_mm2_per_bit: Leaf
     leakage_mw_per_bit: Leaf
+    size_table: tuple[tuple[Leaf, Leaf], ...] = ()
 
     def port(self, operand: str, direction: str) -> Port:
         """The port that serves an operand in a direction; ValueError when none does."""
@@ -83,6 +87,13 @@ class Memory:
         """Energy of an access at the present size over that at `nominal_bits`; 1 at nominal, also when unlimited."""
         if isinstance(self.size_bits, float) and (math.isinf(self.size_bits) or self.size_bits == self.nominal_bits):
             return 1.0
+        if self.size_table:
+            xp = (
+                jnp if any(isinstance(x, jax.Array) for x in jax.tree.leaves((self.size_bits, self.size_table))) else np
+            )
+            sizes, energies = (xp.asarray(column) for column in zip(*self.size_table, strict=True))
+            now, then = (xp.interp(size, sizes, energies) for size in (self.size_bits, self.nominal_bits))
+            return now / then
         scale: Leaf = (self.size_bits / self.nominal_bits) ** self.size_exponent
         return scale
 

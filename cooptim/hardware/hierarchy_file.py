@@ -1,15 +1,18 @@
-"""Memory hierarchies from YAML: the packaged ones, a user's own, and ZigZag's."""
+"""Memory hierarchies from YAML: the packaged ones, a user's own, and ZigZag's; fields in `hierarchy_schema`."""
 
 import importlib.resources
 import math
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cooptim.hardware.faults import first_fault
 from cooptim.hardware.hierarchy import Hierarchy, Memory, Port, require_paths
 from cooptim.hardware.hierarchy_schema import HierarchySchema, MemorySection
 from cooptim.hardware.load import MachineError
+from cooptim.hardware.schema import Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
 from cooptim.hardware.zigzag import read_zigzag
 
@@ -32,6 +35,22 @@ def load_hierarchy_file(name_or_path: str | pathlib.Path) -> HierarchySchema:
         raise MachineError(f"hierarchy file {origin}: {error}") from None
     except ValidationError as error:
         raise MachineError(f"hierarchy file {origin}: {first_fault(error)}") from None
+
+
+def hierarchy_numbers(spec: HierarchySchema) -> dict[str, Quantity]:
+    """Every number of a hierarchy file with unit, source and interval, by its path ('memories.sram.ports.rw.width')."""
+    return dict(_walk(spec, ""))
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Quantity]]:
+    if isinstance(node, Quantity):
+        yield path, node
+    elif isinstance(node, BaseModel):
+        for name in type(node).model_fields:
+            yield from _walk(getattr(node, name), f"{path}.{name}".removeprefix("."))
+    elif isinstance(node, list):
+        for place, item in enumerate(node):
+            yield from _walk(item, f"{path}.{getattr(item, 'name', place)}")
 
 
 def load_hierarchy(name_or_path: str | pathlib.Path) -> Hierarchy:
@@ -81,6 +100,7 @@ def _memory(found: MemorySection) -> Memory:
     ports = tuple(
         Port(p.name, p.kind, tuple((o, d) for o, d in p.serves), p.width.value, p.granule.value) for p in found.ports
     )
+    table = tuple((row.size.value, row.read.value) for row in found.table or ())
     return Memory(
         name=found.name,
         operands=tuple(found.operands),
@@ -97,4 +117,5 @@ def _memory(found: MemorySection) -> Memory:
         step_bits=found.step_size.value if found.step_size else 1.0,
         area_mm2_per_bit=found.area.value if found.area else 0.0,
         leakage_mw_per_bit=found.leakage.value / nominal if found.leakage else 0.0,
+        size_table=table,
     )

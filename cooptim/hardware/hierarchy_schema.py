@@ -1,4 +1,7 @@
-"""What a hierarchy file may say: array, memories and ports; every number with value, unit, source, interval.
+"""What a hierarchy file may say: array, memories and ports; every number with its provenance.
+
+A number is written {value: 128, unit: kB, source: "where it stands", assumed: false}, an assumed one with the interval
+that it may lie in where one is known: interval: [64, 256]. Units: `cooptim.units`.
 
 | field | meaning |
 |---|---|
@@ -10,14 +13,19 @@
 | .serves | array dimensions that one instance serves; along the others it is replicated |
 | .size | capacity of one instance; left out: without limit |
 | .read, .write | energy of one access of a port's full width, at size `at` (default: `size`) |
-| .size_exponent | energies grow as (size / at)^exponent; left out: 0.5, the square-root law |
+| .size_exponent | energies grow as (size / at)^exponent; left out: 0.5, the square-root law; 0: constant |
+| .table[] | size and read energy at it, sizes rising: energies of both kinds follow it, linear between, instead |
 | .min_size, .max_size, .step_size | what can be built; left out: the size is given |
-| .area, .leakage | per bit, and of the whole at `at`; left out: 0 |
+| .area, .leakage | area a bit, and power of one instance at size `at`; left out: 0 |
 | .double_buffered | room (where its free part allows it), always, never |
 | .ports[] | kind read, write or read_write; width: bits a cycle and an access; granule: transfers round up to it |
-| .ports[].serves | [operand, direction] pairs; directions read_to_low, write_from_low, read_to_high, write_from_high |
+| .ports[].serves | [operand, direction] pairs, each at one port: seen from the memory, low is towards the MACs |
+
+W and I are filled by write_from_high and handed on by read_to_low. O comes by write_from_low and leaves by read_to_high;
+its partial sums return by write_from_high and read_to_low. Every operand must be held by the last memory, and each memory that holds it must serve what it moves there.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,8 +36,18 @@ SCHEMA_VERSION = 1
 Operand = Literal["W", "I", "O"]
 Direction = Literal["read_to_low", "write_from_low", "read_to_high", "write_from_high"]
 _COUNT = Rule("count", 1, 1e6, whole=True)
-_SIZE = Rule("size", 0, above=True)
+_SIZE = Rule("size", 0, above=True, whole=True)
 _ENERGY = Rule("energy")
+
+
+def _require_once(place: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{place}: {', '.join(twice)} more than once; legal: each once")
+
+
+def _spell(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 class _Strict(BaseModel):
@@ -63,11 +81,17 @@ class PortSection(_Strict):
 
     @model_validator(mode="after")
     def _agrees(self) -> "PortSection":
+        _require_once(f"port {self.name}: serves", [f"[{', '.join(pair)}]" for pair in self.serves])
         for operand, direction in self.serves:
             if operand not in ("W", "I", "O") or direction not in Direction.__args__:  # type: ignore[attr-defined]
                 raise ValueError(
                     f"port {self.name} serves [{operand}, {direction}]; legal: W, I or O, and "
                     f"{', '.join(Direction.__args__)}"  # type: ignore[attr-defined]
+                )
+            if operand != "O" and direction in ("write_from_low", "read_to_high"):
+                raise ValueError(
+                    f"port {self.name} serves [{operand}, {direction}], but {operand} moves only towards the MACs; "
+                    "legal: read_to_low, write_from_high"
                 )
             need = direction.split("_")[0]
             if self.kind not in (need, "read_write"):
@@ -78,6 +102,13 @@ class PortSection(_Strict):
                 "legal: at most the width"
             )
         return self
+
+
+class TableRow(_Strict):
+    """One point of the law of energy over size."""
+
+    size: Annotated[Quantity, _SIZE]
+    read: Annotated[Quantity, Rule("energy", above=True)]
 
 
 class MemorySection(_Strict):
@@ -92,6 +123,7 @@ class MemorySection(_Strict):
     write: Annotated[Quantity, _ENERGY]
     at: Annotated[Quantity, _SIZE] | None = None
     size_exponent: Annotated[Quantity, Rule("ratio", 0, 2)] | None = None
+    table: Annotated[list[TableRow], Field(min_length=2)] | None = None
     min_size: Annotated[Quantity, _SIZE] | None = None
     max_size: Annotated[Quantity, _SIZE] | None = None
     step_size: Annotated[Quantity, _SIZE] | None = None
@@ -103,10 +135,24 @@ class MemorySection(_Strict):
     def _ordered(self) -> "MemorySection":
         bounds = [q.value for q in (self.min_size, self.size, self.max_size) if q is not None]
         if bounds != sorted(bounds):
-            raise ValueError(f"memory {self.name}: min_size, size, max_size {bounds} bit; legal: min <= size <= max")
-        names = [port.name for port in self.ports]
-        if len(set(names)) < len(names):
-            raise ValueError(f"memory {self.name}: ports {', '.join(names)}; legal: each name once")
+            raise ValueError(
+                f"memory {self.name}: min_size, size, max_size {_spell(bounds)} bit; legal: min <= size <= max"
+            )
+        if self.size is None:
+            odd = [
+                name for name in ("at", "table", "min_size", "max_size", "step_size", "leakage") if getattr(self, name)
+            ]
+            if odd:
+                raise ValueError(
+                    f"memory {self.name}: {', '.join(odd)} without size; legal: a size, or none of them for a memory "
+                    "without limit"
+                )
+        self._require_table()
+        _require_once(f"memory {self.name}: operands", self.operands)
+        _require_once(f"memory {self.name}: serves", self.serves)
+        _require_once(f"memory {self.name}: ports", [port.name for port in self.ports])
+        pairs = [f"[{operand}, {direction}]" for port in self.ports for operand, direction in port.serves]
+        _require_once(f"memory {self.name}: served by its ports", pairs)
         for port in self.ports:
             for operand, _ in port.serves:
                 if operand not in self.operands:
@@ -115,6 +161,22 @@ class MemorySection(_Strict):
                         f"{', '.join(self.operands)}"
                     )
         return self
+
+    def _require_table(self) -> None:
+        if not self.table:
+            return
+        if self.size_exponent is not None:
+            raise ValueError(f"memory {self.name}: size_exponent beside table; legal: one law of energy over size")
+        sizes = [row.size.value for row in self.table]
+        if sizes != sorted(set(sizes)):
+            raise ValueError(f"memory {self.name}: table sizes {_spell(sizes)} bit; legal: rising")
+        for name in ("min_size", "at", "size", "max_size"):
+            found = getattr(self, name)
+            if found is not None and not sizes[0] <= found.value <= sizes[-1]:
+                raise ValueError(
+                    f"memory {self.name}: {name} {found.value:g} bit outside its table; legal: {sizes[0]:g} to "
+                    f"{sizes[-1]:g} bit, or more rows"
+                )
 
 
 class HierarchySchema(_Strict):
@@ -132,9 +194,9 @@ class HierarchySchema(_Strict):
         if self.schema_version != SCHEMA_VERSION:
             raise ValueError(f"schema_version {self.schema_version}; legal: {SCHEMA_VERSION}")
         dims = [dim.name for dim in self.array.dims]
-        for kind, names in (("array.dims", dims), ("memories", [m.name for m in self.memories])):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{kind} {', '.join(names)}; legal: each name once")
+        _require_once("array.dims", dims)
+        _require_once("array.systolic", self.array.systolic)
+        _require_once("memories", [m.name for m in self.memories])
         for place, used in [("array.systolic", self.array.systolic), *((m.name, m.serves) for m in self.memories)]:
             for name in used:
                 if name not in dims:
