@@ -21,8 +21,9 @@ that it may lie in where one is known: interval: [64, 256]. Units: `cooptim.unit
 | .ports[] | kind read, write or read_write; width: bits a cycle and an access; granule: transfers round up to it |
 | .ports[].serves | [operand, direction] pairs, each at one port: seen from the memory, low is towards the MACs |
 
-W and I are filled by write_from_high and handed on by read_to_low. O comes by write_from_low and leaves by read_to_high;
-its partial sums return by write_from_high and read_to_low. Every operand must be held by the last memory, and each memory that holds it must serve what it moves there.
+W and I are filled by write_from_high and handed on by read_to_low. O comes by write_from_low, leaves by read_to_high;
+its partial sums return by write_from_high and read_to_low. Every operand must be held by the last memory, and each
+memory that holds it must serve what it moves there.
 """
 
 from collections.abc import Sequence

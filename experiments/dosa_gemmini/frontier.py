@@ -149,26 +149,22 @@ def _input_fills(layer: Layer, tile: dict[str, np.ndarray], outer: dict[str, np.
     return tile["tile_c"] * product * words
 
 
-def tilings(layer: Layer, pe_dim: int, carry: bool = True) -> Tilings:
-    """Every (tile, order) pair that could win in one layer on an array of this side, unpruned.
+def priced(
+    layer: Layer, tile: dict[str, np.ndarray], orders: tuple[str, ...], pe_dim: int, carry: bool = True
+) -> Tilings:
+    """All pairs of these tiles and orders, order by order.
 
     Args:
+      tile: float columns as `_tiles` makes them.
       carry: keep the pairs that `_carried` marks.
-
-    Raises ValueError above MAX_ROWS pairs.
     """
-    tile, orders = _tiles(layer, pe_dim), orders_of(layer)
-    total = len(tile["P"]) * len(orders)
-    if total > MAX_ROWS:
-        raise ValueError(f"{layer.name}: {total} tiles times orders, at most {MAX_ROWS} are held; split the layer")
     outer = {dim: layer.bound(dim) / tile[{"C": "tile_c", "K": "tile_k"}.get(dim, dim)] for dim in "RSPQCK"}
     outer["N"] = np.ones_like(outer["P"])
     everything = math.prod(outer.values())
     weights = tile["tile_c"] * tile["tile_k"] * tile["R"] * tile["S"]
     bank = tile["P"] * tile["Q"] * tile["K"]
-    held = weights + tile["tile_c"] * (
-        ((tile["P"] - 1) * layer.stride_p + tile["R"]) * ((tile["Q"] - 1) * layer.stride_q + tile["S"])
-    )
+    high, wide = (tile["P"] - 1) * layer.stride_p + tile["R"], (tile["Q"] - 1) * layer.stride_q + tile["S"]
+    held = weights + tile["tile_c"] * high * wide
     single = (tile["C"] == 1) & (tile["K"] == 1) & (tile["R"] == 1) & (tile["S"] == 1)
     parts = []
     for number, order in enumerate(orders):
@@ -192,7 +188,20 @@ def tilings(layer: Layer, pe_dim: int, carry: bool = True) -> Tilings:
         kept = slice(None) if carry else ~_carried(outer, order)
         columns = (base, accumulator, scratchpad, cycles, held, bank, np.stack(choice, axis=1))
         parts.append([column[kept] for column in columns])
-    return Tilings(*(np.concatenate(part) for part in zip(*parts, strict=True)), orders=orders, tried=total)
+    tried = len(orders) * len(bank)
+    return Tilings(*(np.concatenate(part) for part in zip(*parts, strict=True)), orders=orders, tried=tried)
+
+
+def tilings(layer: Layer, pe_dim: int, carry: bool = True) -> Tilings:
+    """Every (tile, order) pair that could win in one layer on an array of this side, unpruned.
+
+    Raises ValueError above MAX_ROWS pairs.
+    """
+    tile, orders = _tiles(layer, pe_dim), orders_of(layer)
+    total = len(tile["P"]) * len(orders)
+    if total > MAX_ROWS:
+        raise ValueError(f"{layer.name}: {total} tiles times orders, at most {MAX_ROWS} are held; split the layer")
+    return priced(layer, tile, orders, pe_dim, carry)
 
 
 def frontier(layer: Layer, pe_dim: int, carry: bool = True) -> Tilings:
@@ -202,5 +211,7 @@ def frontier(layer: Layer, pe_dim: int, carry: bool = True) -> Tilings:
     """
     table = tilings(layer, pe_dim, carry)
     criteria, group = table.criteria(), np.floor(2 * np.log2(table.cycles))
-    rows = np.concatenate([rows[pareto(criteria[rows])] for rows in (np.flatnonzero(group == g) for g in set(group))])
+    rows = np.concatenate(
+        [rows[pareto(criteria[rows])] for rows in (np.flatnonzero(group == g) for g in np.unique(group))]
+    )
     return table.take(np.sort(rows[pareto(criteria[rows])]))

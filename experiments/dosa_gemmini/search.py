@@ -137,20 +137,22 @@ def solve_hardware(network: Sequence[Layer], tables: Sequence[Tilings], hardware
 def search(
     network: Sequence[Layer],
     tables: Sequence[Tilings],
-    start: Box = Box(1, 2048, 1, 4096),  # noqa: B008  frozen
+    start: Box | None = None,
     tolerance: float = 1e-4,
 ) -> Found:
     """The least EDP over all hardware of the box, best bound first, until the gap is at most `tolerance`.
 
     Args:
-      tables: Pareto sets at the largest array side, which no smaller side can beat but by rounding KB.
+      tables: Pareto sets at the largest array side; prices of a box are those of unrounded KB, which no smaller side
+        has lower, so that the bound holds for smaller sides too.
+      start: by default any size.
 
     Raises ValueError when no design fits the box.
     """
     best: tuple[float, tuple[Mapping, ...], Price] | None = None
     bound, boxes = math.inf, 0
     heap: list[tuple[float, int, Box]] = []
-    pending = [start]
+    pending = [Box(1, 2**24, 1, 2**24) if start is None else start]
     while pending or heap:
         for box in pending:
             boxes += 1
