@@ -2,17 +2,23 @@
 
 Each layer offers the candidates of its chains, and what a local search on the full price makes of the best of them. The
 network's product is least where every layer minimises E + slope x T, slope = E_total / T_total: found by iterating the
-slope. The bound is (sum of least energies) x (sum of cycles that no mapping avoids).
+slope.
+
+Bound. In each unrolling of a layer no mapping undercuts an energy E_u and cycles T_u. The product of two sums is
+quasiconcave, so it is least over all choices of an unrolling for each layer at a vertex of the sum of the layers'
+convex hulls, and each vertex minimises E + slope x T for some slope in all layers at once: all slopes are tried.
 """
 
 import dataclasses
+import time
 from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
 
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import LayerShape, Mapping
 from cooptim.mapping.polish import polish
 from cooptim.mapping.rules import HARDWARE, Rules
-from cooptim.mapping.search import Offers, Option, Spatial, candidates, unrolled
+from cooptim.mapping.search import Certificate, Offers, Option, Spatial, candidates, certificate, unrolled
 
 ROUNDS = 2  # of the local search a layer, twice, at effort 1
 
@@ -23,12 +29,14 @@ class NetworkMapping:
 
     Attributes:
       bound: of energy x cycles; no mappings of the space have less.
+      certificates: of each layer; value and bound of its own product. Equal layers share their search and its time.
     """
 
     mappings: dict[str, Mapping]
     energy_pj: float
     cycles: float
     bound: float
+    certificates: dict[str, Certificate]
 
     @property
     def edp(self) -> float:
@@ -40,48 +48,80 @@ def best_network(
     shapes: AbstractMapping[str, LayerShape],
     machine: Hierarchy,
     rules: Rules = HARDWARE,
-    spatial: AbstractMapping[str, Spatial] | None = None,
+    spatial: AbstractMapping[str, Spatial | Sequence[Spatial]] | None = None,
     effort: int = 1,
+    repeats: AbstractMapping[str, int] | None = None,
 ) -> NetworkMapping:
     """The network of least energy-delay product among the candidates of every layer.
 
     Args:
-      spatial: unrolling of each layer; the search's choice of all where None.
+      spatial: unrolling of each layer, or several to choose from; the search's choice of all where None.
       effort: multiplies the orders tried between cuts and the rounds of the local search.
+      repeats: executions of each layer in one inference; 1 where None.
 
     Raises ValueError where a layer does not fit into the memories.
     """
-    offers: dict[str, Offers] = {}
+    times = {name: 1 if repeats is None else repeats[name] for name in shapes}
+    keys = {name: (shape, repr(spatial[name] if spatial is not None else None)) for name, shape in shapes.items()}
     known: dict[tuple[LayerShape, str], Offers] = {}
+    cpu_s: dict[tuple[LayerShape, str], float] = {}
     for name, shape in shapes.items():
-        given = spatial[name] if spatial is not None else None
-        key = (shape, repr(given))
-        if key not in known:
-            known[key] = candidates(name, shape, machine, rules, given, effort)
-        offers[name] = known[key]
-    chosen = _choose(offers)
+        if keys[name] not in known:
+            start = time.process_time()
+            given = spatial[name] if spatial is not None else None
+            known[keys[name]] = candidates(name, shape, machine, rules, given, effort)
+            cpu_s[keys[name]] = time.process_time() - start
+    chosen = _choose({name: known[key] for name, key in keys.items()}, times)
     for _ in range(2 if effort else 0):
-        slope = sum(o.energy_pj for o in chosen.values()) / sum(o.cycles for o in chosen.values())
-        done: dict[int, Offers] = {}
-        for name, shape in shapes.items():
-            before = offers[name]
-            if id(before) not in done:
-                done[id(before)] = _polished(name, shape, before, machine, rules, slope, ROUNDS * effort)
-        offers = {name: done[id(offer)] for name, offer in offers.items()}
-        chosen = _choose(offers)
+        energy, cycles = _totals(chosen, times)
+        for key, before in known.items():
+            start = time.process_time()
+            name = next(n for n in shapes if keys[n] == key)
+            known[key] = _polished(name, key[0], before, machine, rules, energy / cycles, ROUNDS * effort)
+            cpu_s[key] += time.process_time() - start
+        chosen = _choose({name: known[key] for name, key in keys.items()}, times)
+    energy, cycles = _totals(chosen, times)
     return NetworkMapping(
         mappings={n: option.mapping for n, option in chosen.items()},
-        energy_pj=sum(option.energy_pj for option in chosen.values()),
-        cycles=sum(option.cycles for option in chosen.values()),
-        bound=float(sum(o.least_energy_pj for o in offers.values()) * sum(o.least_cycles for o in offers.values())),
+        energy_pj=energy,
+        cycles=cycles,
+        bound=least_product([known[keys[name]].floors for name in shapes], [times[name] for name in shapes]),
+        certificates={n: certificate(n, "edp", chosen[n], known[keys[n]], cpu_s[keys[n]]) for n in shapes},
     )
 
 
-def _choose(offers: AbstractMapping[str, Offers]) -> dict[str, Option]:
+def least_product(floors: Sequence[Sequence[tuple[float, float]]], times: Sequence[int]) -> float:
+    """Least (sum of energies) x (sum of cycles) when each layer takes one of its (energy, cycles) floors.
+
+    Args:
+      times: executions of each layer.
+    """
+    slopes = {0.0}
+    for points in floors:
+        for e, t in points:
+            slopes |= {(e - e2) / (t2 - t) for e2, t2 in points if t2 > t and e > e2}
+    edges = sorted(slopes)
+    # One slope inside every interval between two at which some layer changes its choice.
+    tried = [(a + b) / 2.0 for a, b in zip(edges[:-1], edges[1:], strict=True)] + [2.0 * edges[-1] + 1.0]
+    least = float("inf")
+    for slope in tried:
+        taken = [min(points, key=lambda p: p[0] + slope * p[1]) for points in floors]
+        energy, cycles = (sum(n * p[i] for n, p in zip(times, taken, strict=True)) for i in range(2))
+        least = min(least, energy * cycles)
+    return float(least)
+
+
+def _totals(chosen: AbstractMapping[str, Option], times: AbstractMapping[str, int]) -> tuple[float, float]:
+    """(energy [pJ], cycles) of the network."""
+    return sum(times[n] * o.energy_pj for n, o in chosen.items()), sum(times[n] * o.cycles for n, o in chosen.items())
+
+
+def _choose(offers: AbstractMapping[str, Offers], times: AbstractMapping[str, int]) -> dict[str, Option]:
     """The option of each layer, by the slope of the network's product."""
     chosen = {n: min(o.options, key=lambda x: x.energy_pj * x.cycles) for n, o in offers.items()}
     for _ in range(20):
-        slope = sum(o.energy_pj for o in chosen.values()) / sum(o.cycles for o in chosen.values())
+        energy, cycles = _totals(chosen, times)
+        slope = energy / cycles
         again = {n: min(o.options, key=lambda x: x.energy_pj + slope * x.cycles) for n, o in offers.items()}
         if again == chosen:
             break

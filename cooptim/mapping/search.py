@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as AbstractMapping
 
 import numpy as np
@@ -163,11 +163,14 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Offers:
-    """What a layer may choose from, and what no mapping of its space undercuts (options empty: nothing fits)."""
+    """What a layer may choose from, and what no mapping of its space undercuts (options empty: none was found).
+
+    Attributes:
+      floors: (energy [pJ], cycles) that no mapping of an unrolling undercuts, of each in which something may fit.
+    """
 
     options: tuple[Option, ...]
-    least_energy_pj: float
-    least_cycles: float
+    floors: tuple[tuple[float, float], ...]
     space_log10: float
 
 
@@ -200,7 +203,18 @@ def _offers(
         seen.add(found.chain.places)
         mappings = _mappings(table, found.chain, spatial, orders, seed=0)
         options += _priced(name, shape, mappings, machine, rules)
-    return Offers(tuple(options), least, table.cycles + table.drain, _space_log10(table))
+    floors = ((least, table.cycles + table.drain),) if math.isfinite(least) else ()
+    return Offers(tuple(options), floors, _space_log10(table))
+
+
+def _together(offers: Sequence[Offers]) -> Offers:
+    """The offers of several unrollings as one; floors count where the search gave up before it found a mapping, too."""
+    open_ones = [offer for offer in offers if offer.floors]
+    return Offers(
+        tuple(option for offer in open_ones for option in offer.options),
+        tuple(floor for offer in open_ones for floor in offer.floors),
+        math.log10(sum(10.0 ** min(offer.space_log10, 300.0) for offer in open_ones)) if open_ones else 0.0,
+    )
 
 
 def _priced(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hierarchy, rules: Rules) -> list[Option]:
@@ -212,31 +226,30 @@ def _priced(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hier
 
 
 def candidates(
-    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, spatial: Spatial | None, effort: int = 1
+    name: str,
+    shape: LayerShape,
+    machine: Hierarchy,
+    rules: Rules,
+    spatial: Spatial | Sequence[Spatial] | None,
+    effort: int = 1,
 ) -> Offers:
     """Legal mappings of a layer that trade energy against cycles, and the layer's bounds; Pareto-optimal ones only.
 
     Args:
-      spatial: one unrolling; all of `spatial_options` if None. effort: multiplies the orders tried.
+      spatial: one unrolling or several; all of `spatial_options` if None. effort: multiplies the orders tried.
 
     Raises ValueError where nothing fits into the memories.
     """
-    tried = [spatial] if spatial is not None else spatial_options(shape, machine)
-    offers = [_offers(name, shape, machine, rules, option, True, ORDERS * effort) for option in tried]
-    options = sorted((o for offer in offers for o in offer.options), key=lambda o: (o.energy_pj, o.cycles))
-    if not options:
+    given = [spatial] if isinstance(spatial, AbstractMapping) else spatial
+    tried = list(given) if given is not None else spatial_options(shape, machine)
+    found = _together([_offers(name, shape, machine, rules, option, True, max(1, ORDERS * effort)) for option in tried])
+    if not found.options:
         raise _nothing_fits(name, machine)
     kept: list[Option] = []
-    for option in options:
+    for option in sorted(found.options, key=lambda o: (o.energy_pj, o.cycles)):
         if not kept or option.cycles < kept[-1].cycles:
             kept.append(option)
-    legal = [offer for offer in offers if offer.options]
-    return Offers(
-        tuple(kept),
-        min(offer.least_energy_pj for offer in legal),
-        min(offer.least_cycles for offer in legal),
-        max(offer.space_log10 for offer in legal),
-    )
+    return dataclasses.replace(found, options=tuple(kept))
 
 
 def _nothing_fits(name: str, machine: Hierarchy) -> ValueError:
@@ -281,19 +294,23 @@ def best_mapping(
     start = time.process_time()
     edp = objective == "edp"
     tried = list(spatial) if spatial is not None else spatial_options(shape, machine)
-    offers = [_offers(name, shape, machine, rules, option, edp, ORDERS if edp else 1) for option in tried]
-    legal = [offer for offer in offers if offer.options]
-    if not legal:
+    found = _together([_offers(name, shape, machine, rules, option, edp, ORDERS if edp else 1) for option in tried])
+    if not found.options:
         raise _nothing_fits(name, machine)
-    best = min((o for offer in legal for o in offer.options), key=lambda o: _value(objective, o.energy_pj, o.cycles))
+    best = min(found.options, key=lambda o: _value(objective, o.energy_pj, o.cycles))
+    return certificate(name, objective, best, found, time.process_time() - start)
+
+
+def certificate(name: str, objective: str, chosen: Option, offers: Offers, cpu_s: float) -> Certificate:
+    """What is proven of a chosen mapping: the floors of all unrollings bound its value."""
     return Certificate(
         layer=name,
         objective=objective,
-        mapping=best.mapping,
-        energy_pj=best.energy_pj,
-        cycles=best.cycles,
-        value=_value(objective, best.energy_pj, best.cycles),
-        bound=min(_value(objective, offer.least_energy_pj, offer.least_cycles) for offer in legal),
-        space_log10=math.log10(sum(10.0 ** min(offer.space_log10, 300.0) for offer in legal)),
-        cpu_s=time.process_time() - start,
+        mapping=chosen.mapping,
+        energy_pj=chosen.energy_pj,
+        cycles=chosen.cycles,
+        value=_value(objective, chosen.energy_pj, chosen.cycles),
+        bound=min(_value(objective, *floor) for floor in offers.floors),
+        space_log10=offers.space_log10,
+        cpu_s=cpu_s,
     )

@@ -1,11 +1,17 @@
 """The search for a network's energy-delay product, and its local search, on a small case."""
 
+import itertools
+import math
+import random
+
 import numpy as np
 import pytest
 
 from cooptim.hardware.hierarchy_file import load_hierarchy
+from cooptim.mapping import search
+from cooptim.mapping.chains import Found
 from cooptim.mapping.nest import LayerShape, nest_of
-from cooptim.mapping.network import best_network
+from cooptim.mapping.network import best_network, least_product
 from cooptim.mapping.polish import polish
 from cooptim.mapping.price import price
 from cooptim.mapping.rules import ZIGZAG
@@ -42,3 +48,39 @@ def test_local_search_never_ends_worse_than_it_began_and_stays_legal(machine):
     again = price(nest_of("conv", CONV, mapping, machine), CONV, machine, ZIGZAG)
     assert float(again.energy_pj) == pytest.approx(energy, rel=1e-12)
     assert float(again.cycles.total) == pytest.approx(cycles, rel=1e-12)
+
+
+def test_the_bound_is_the_least_product_over_every_choice_of_floors():
+    rng = random.Random(0)
+    for _ in range(200):
+        floors = [[(rng.uniform(1, 9), rng.uniform(1, 9)) for _ in range(rng.randint(1, 5))] for _ in range(4)]
+        times = [rng.randint(1, 3) for _ in floors]
+        totals = (
+            [sum(n * p[i] for n, p in zip(times, taken, strict=True)) for i in range(2)]
+            for taken in itertools.product(*floors)
+        )
+        assert least_product(floors, times) == pytest.approx(min(math.prod(t) for t in totals), rel=1e-12)
+
+
+def test_repeats_weigh_a_layer_like_as_many_layers(machine):
+    once = best_network({"conv": CONV, "a": DENSE, "b": DENSE, "c": DENSE}, machine, ZIGZAG, effort=0)
+    found = best_network({"conv": CONV, "fc": DENSE}, machine, ZIGZAG, effort=0, repeats={"conv": 1, "fc": 3})
+    assert (found.energy_pj, found.cycles) == pytest.approx((once.energy_pj, once.cycles), rel=1e-12)
+    assert found.bound == pytest.approx(once.bound, rel=1e-12) and found.bound <= found.edp
+    assert found.mappings == {"conv": once.mappings["conv"], "fc": once.mappings["a"]}
+    own = found.certificates["fc"]
+    assert own.value == own.energy_pj * own.cycles and own.bound <= own.value
+
+
+def test_an_unrolling_whose_search_gave_up_still_bounds_the_layer(machine, monkeypatch):
+    options = [SPATIAL, {"D1": (("K", 5),), "D2": (("C", 16),)}]
+    alone = search.best_mapping("fc", DENSE, machine, ZIGZAG, "energy", [SPATIAL])
+    honest = search.best_chain
+
+    def gives_up(table, costs, machine_, *rest):
+        found = honest(table, costs, machine_, *rest)
+        return Found(None, 1.0, found.boxes) if table.cycles > 4 * DENSE.macs / 640 else found
+
+    monkeypatch.setattr(search, "best_chain", gives_up)  # the second unrolling has 5 x 16 units: 8 cycles, the first 4
+    found = search.best_mapping("fc", DENSE, machine, ZIGZAG, "energy", options)
+    assert found.energy_pj == alone.energy_pj and found.bound < alone.bound
