@@ -4,32 +4,36 @@ import argparse
 import pathlib
 import re
 
-from cooptim.cli.replay import golden_cases
+from cooptim.cli.replay import Job, jobs
 from cooptim.export.zigzag import write_zigzag
-from cooptim.validate.zigzag import ZigzagCase
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the mappings of a golden file for replay in another tool, one folder a case."""
-    cases = _chosen(golden_cases(options.file), options)
+    """Writes mappings for replay in another tool: a folder a case of a golden file, or one for a whole mapping.json."""
+    chosen = _chosen(jobs(options.file), options)
     out = pathlib.Path(options.out)
-    for case in cases:
-        folder = write_zigzag(out / _plain(case.id), case.machine, [(case.id, case.shape, case.mapping)])
-        print(f"{case.id}: {folder}")
+    for job in chosen:
+        folder = write_zigzag(out / _plain(job.name), job.machine, job.layers)
+        many = f"{job.name} ({len(job.layers)} layers)" if len(job.layers) > 1 else job.name
+        print(f"{many}: {folder}")
     print(f"replay and compare: cooptim validate --with zigzag {out}")
     return 0
 
 
-def _chosen(cases: tuple[ZigzagCase, ...], options: argparse.Namespace) -> tuple[ZigzagCase, ...]:
+def _chosen(found: tuple[Job, ...], options: argparse.Namespace) -> tuple[Job, ...]:
     if options.case is None:
-        names = [_plain(case.id) for case in cases]
-        clash = next((case for case in cases if names.count(_plain(case.id)) > 1), None)
+        names = [_plain(job.name) for job in found]
+        clash = next((job for job in found if names.count(_plain(job.name)) > 1), None)
         if clash is not None:
-            raise ValueError(f"{clash.where}: shares the folder {_plain(clash.id)} with another; rename, or use --case")
-        return cases
-    chosen = tuple(case for case in cases if case.id == options.case)
+            raise ValueError(
+                f"{options.file}: case {clash.name}: shares the folder {_plain(clash.name)} with another; rename, or "
+                "use --case"
+            )
+        return found
+    alone = [Job(layer[0], job.machine, (layer,)) for job in found for layer in job.layers]
+    chosen = tuple(job for job in alone if job.name == options.case)
     if not chosen:
-        raise ValueError(f"--case {options.case}: not in {options.file}; it has {', '.join(case.id for case in cases)}")
+        raise ValueError(f"--case {options.case}: not in {options.file}; it has {', '.join(job.name for job in alone)}")
     return chosen
 
 

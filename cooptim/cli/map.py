@@ -1,43 +1,135 @@
 """`cooptim map`."""
 
 import argparse
+import dataclasses
+import math
 import os
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from cooptim.hardware.hierarchy import Hierarchy
+from cooptim.cli.model import network, sample
+from cooptim.export.atomic import require_writable
+from cooptim.export.mapping_file import MappedLayer, MappedNetwork, read_mappings, write_mappings
 from cooptim.hardware.hierarchy_file import load_hierarchy
-from cooptim.mapping.nest import layer_shape
-from cooptim.mapping.rules import HARDWARE, ZIGZAG
-from cooptim.mapping.search import Certificate, best_mapping
-from cooptim.reporting.spell import digits
-from cooptim.workload import Layer, Workload, zoo
+from cooptim.mapping.nest import LayerShape, Mapping, layer_shape, nest_of
+from cooptim.mapping.network import best_network
+from cooptim.mapping.price import price
+from cooptim.mapping.rules import HARDWARE, ZIGZAG, Rules
+from cooptim.mapping.search import Certificate, Spatial, best_mapping, spatial_options
+from cooptim.reporting.mapping import Own, mapping_table, totals_line
+from cooptim.workload import Workload, zoo
 
 _RULES = {"hardware": HARDWARE, "zigzag": ZIGZAG}
+_BITS = {"weight_bits": 8.0, "input_bits": 8.0, "psum_bits": 24.0, "output_bits": 8.0}
+_SOURCES = ("network", "model", "mapping")  # where layers come from
+_SAID_BY_FILE = ("machine", *_BITS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What to search: layers with their shapes, and mappings to price beside the best."""
+
+    network: str
+    machine_file: str
+    rules: str
+    objective: str
+    shapes: dict[str, LayerShape]
+    repeats: dict[str, int]
+    own: dict[str, Mapping]
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints, per layer, the best mapping's cost, the proven bound, the gap, the size of the space and the time."""
-    workload = _workload(options)
-    machine = load_hierarchy(options.machine)
-    bits = (options.weight_bits, options.input_bits, options.psum_bits, options.output_bits)
-    known: dict[object, Certificate] = {}
-    found = []
-    for layer in workload.layers:
-        shape = layer_shape(layer, *bits)
-        if shape not in known:
-            known[shape] = best_mapping(layer.name, shape, machine, _RULES[options.rules], options.objective)
-        found.append(known[shape])
+    _require_one_source(options)
+    task = _written(options) if options.mapping is not None else _asked(options)
+    machine, rules = load_hierarchy(task.machine_file), _RULES[task.rules]
+    if options.out is not None:
+        require_writable(options.out)
+    found, bound = _searched(task, rules)
+    own = None
+    if task.own:
+        own = {}
+        for name, mapping in task.own.items():
+            cost = price(nest_of(name, task.shapes[name], mapping, machine), task.shapes[name], machine, rules)
+            own[name] = Own(mapping, float(cost.energy_pj), float(cost.cycles.total))
     console = Console()
-    console.print(_table(workload, machine, found))
-    _totals(console, workload, found, sum(c.cpu_s for c in known.values()), len(known))
+    title = f"{task.network} on {machine.name}, {task.rules} rules"
+    console.print(mapping_table(title, found, task.repeats, own))
+    console.print(totals_line(found, task.repeats, bound, own))
+    searched = {task.shapes[name]: one.cpu_s for name, one in found.items()}
+    console.print(
+        f"{len(searched)} different layers of {len(found)}, {sum(searched.values()):.1f} CPU s. The space: every order "
+        "of the prime factors, every cut of each operand on its own, one loop per array dimension"
+        + (" or as in the file." if own else ".")
+    )
+    if options.out is not None:
+        layers = tuple(MappedLayer(n, task.shapes[n], one.mapping, task.repeats[n]) for n, one in found.items())
+        mapped = MappedNetwork(task.network, machine, task.machine_file, task.rules, task.objective, layers)
+        totals = {
+            "energy_pj": sum(task.repeats[n] * one.energy_pj for n, one in found.items()),
+            "cycles": sum(task.repeats[n] * one.cycles for n, one in found.items()),
+            "bound": bound,
+        }
+        console.print(f"mappings: {write_mappings(options.out, mapped, list(found.values()), totals)}", soft_wrap=True)
     return 0
 
 
+def _require_one_source(options: argparse.Namespace) -> None:
+    given = [name for name in _SOURCES if getattr(options, name) is not None]
+    if len(given) > 1:
+        named = " and ".join(f"--{name}" for name in given)
+        raise ValueError(f"{named}: each says which layers to map; give one of --network, --model, --mapping")
+    if options.model is None:
+        for name in ("input_shape", "data"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is the input of --model; give --model, or leave it out")
+    if options.mapping is not None:
+        for name in _SAID_BY_FILE:
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option}: {options.mapping} says that itself; leave {option} out, or edit the file")
+
+
+def _written(options: argparse.Namespace) -> Task:
+    """What a mapping file asks for."""
+    mapped = read_mappings(options.mapping)
+    return Task(
+        mapped.network,
+        mapped.machine_file,
+        options.rules or mapped.rules,
+        options.objective or mapped.objective,
+        {layer.name: layer.shape for layer in mapped.layers},
+        {layer.name: layer.repeat for layer in mapped.layers},
+        {layer.name: layer.mapping for layer in mapped.layers},
+    )
+
+
+def _asked(options: argparse.Namespace) -> Task:
+    """What the options ask for."""
+    bits = [_positive_bits(name, getattr(options, name), default) for name, default in _BITS.items()]
+    load_hierarchy(options.machine or "tpu_like")  # before a model is traced
+    workload = _workload(options)
+    return Task(
+        workload.name,
+        options.machine or "tpu_like",
+        options.rules or "hardware",
+        options.objective or "energy",
+        {layer.name: layer_shape(layer, *bits) for layer in workload.layers},
+        {layer.name: layer.repeat for layer in workload.layers},
+        {},
+    )
+
+
+def _positive_bits(name: str, given: float | None, default: float) -> float:
+    if given is not None and not 0 < given < math.inf:
+        raise ValueError(f"--{name.replace('_', '-')} {given:g}: not above 0 and finite; write a number of bits")
+    return default if given is None else given
+
+
 def _workload(options: argparse.Namespace) -> Workload:
-    given = options.network
+    if options.model is not None:
+        return network(options, sample(options)).workload
+    given = options.network or "resnet18"
     if given in zoo.names():
         return zoo.network(given)
     if given.endswith(".csv") or os.path.sep in given:
@@ -45,47 +137,28 @@ def _workload(options: argparse.Namespace) -> Workload:
     return zoo.network(given)  # names the legal ones
 
 
-def _unit(objective: str) -> str:
-    return "pJ" if objective == "energy" else "pJ x cycle"
+def _searched(task: Task, rules: Rules) -> tuple[dict[str, Certificate], float]:
+    """(certificate of each layer, bound of the network): sum of the layers' for energy, of the product for edp."""
+    machine = load_hierarchy(task.machine_file)
+    spatial: dict[str, list[Spatial]] = {}
+    for name, shape in task.shapes.items():
+        options: list[Spatial] = list(spatial_options(shape, machine))
+        own = _unrolled(task.own[name]) if name in task.own else {}
+        spatial[name] = options if own in options or name not in task.own else [*options, own]
+    if task.objective == "edp":
+        chosen = best_network(task.shapes, machine, rules, spatial, repeats=task.repeats)
+        return chosen.certificates, chosen.bound
+    known: dict[object, Certificate] = {}
+    found = {}
+    for name, shape in task.shapes.items():
+        key = (shape, repr(spatial[name]))
+        if key not in known:
+            known[key] = best_mapping(name, shape, machine, rules, "energy", spatial[name])
+        found[name] = dataclasses.replace(known[key], layer=name)
+    return found, sum(task.repeats[name] * one.bound for name, one in found.items())
 
 
-def _table(workload: Workload, machine: Hierarchy, found: list[Certificate]) -> Table:
-    objective = found[0].objective
-    title = f"{workload.name} on {machine.name}: least {objective} of each layer, in {_unit(objective)}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("layer", overflow="fold")
-    table.add_column("unrolled", overflow="fold")
-    for heading in ("chosen", "bound", "gap", "cycles", "space", "CPU s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for layer, c in zip(workload.layers, found, strict=True):
-        table.add_row(
-            _name(layer),
-            " ".join(f"{d}{n}" for pairs in c.mapping.spatial.values() for d, n in pairs) or "-",
-            digits(c.value),
-            digits(c.bound),
-            "proven" if c.gap < 1e-9 else f"{100 * c.gap:.1f} %",
-            digits(c.cycles),
-            f"1e{c.space_log10:.0f}",
-            f"{c.cpu_s:.2f}",
-        )
-    return table
-
-
-def _name(layer: Layer) -> str:
-    return layer.name if layer.repeat == 1 else f"{layer.name} x{layer.repeat}"
-
-
-def _totals(console: Console, workload: Workload, found: list[Certificate], cpu_s: float, searched: int) -> None:
-    repeats = [layer.repeat for layer in workload.layers]
-    energy = sum(r * c.energy_pj for r, c in zip(repeats, found, strict=True))
-    cycles = sum(r * c.cycles for r, c in zip(repeats, found, strict=True))
-    least = sum(r * c.bound for r, c in zip(repeats, found, strict=True))
-    value = sum(r * c.value for r, c in zip(repeats, found, strict=True))
-    console.print(
-        f"Together {digits(energy)} pJ, {digits(cycles)} cycles, energy x cycles {digits(energy * cycles)} pJ x cycle; "
-        f"the sum of the layers' {found[0].objective} is {100 * (value / least - 1):.2f} % above its bound."
-    )
-    console.print(
-        f"{searched} different layers of {len(found)}, {cpu_s:.1f} CPU s. The space: every order of the prime factors, "
-        "every cut of each operand on its own, one loop per array dimension."
-    )
+def _unrolled(mapping: Mapping) -> dict[str, tuple[tuple[str, int], ...]]:
+    """The unrolling of a mapping without what it leaves at one unit."""
+    turning = {axis: tuple((d, n) for d, n in pairs if n > 1) for axis, pairs in mapping.spatial.items()}
+    return {axis: pairs for axis, pairs in turning.items() if pairs}

@@ -30,23 +30,29 @@ EVALUATE = "Prices the 16-bit design of a network, every word dense, or the desi
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
 MACHINES = "Lists the machines that come with the package, or shows each number of one with unit and source."
 MAP = """Searches loop order, uneven level cuts and unrolling of every layer of a network on a memory hierarchy, without
-any training, and prints the cost of the best, the proven bound, the gap and the size of the space."""
+any training, and prints the cost of the best, the proven bound, the gap and the size of the space. Layers come from
+--network, --model or --mapping."""
 VALIDATE = """Without FILE: Envision's published ratios beside the model's. With FILE: each case of a golden file of
 ZigZag or Timeloop, expected, ours and relative error. Exit code 1 when one is out of tolerance."""
 EXPORT = """Writes accelerator, workload and mapping files of another tool and a script that replays them there;
-`cooptim validate --with` replays them and compares."""
+`cooptim validate --with` replays them and compares. FILE is what `cooptim map --out` wrote, or a golden file."""
 REPORT = "Prints the tables of a directory that `cooptim optimize --out` wrote."
 
 
-def _model(parser: argparse.ArgumentParser) -> None:
+def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="MODULE:FACTORY",
-        help="factory(rngs) returns a Flax NNX module or a pair (params, apply); default %(default)s",
+        "--model", default=default, metavar="MODULE:FACTORY",
+        help="factory(rngs) returns a Flax NNX module or a pair (params, apply); "
+        + ("default %(default)s" if default else "instead of --network"),
     )  # fmt: skip
     parser.add_argument(
         "--data", default=None, help="'digits' (default), an .npz with x_train, y_train, x_test, y_test, or a "
         "directory of IDX files",
     )  # fmt: skip
+
+
+def _input_shape(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
 
 
 def _machine(parser: argparse.ArgumentParser) -> None:
@@ -82,14 +88,14 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _machine(parser)
-    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
+    _input_shape(parser)
     parser.add_argument("--design", help="design.json of a run; default: 16 bit, nominal clock and supply")
     parser.add_argument("--period", metavar="1ms", help="time from one inference to the next; default: the latency")
 
 
 def _trace(parser: argparse.ArgumentParser) -> None:
     _model(parser)
-    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
+    _input_shape(parser)
 
 
 def _machines(parser: argparse.ArgumentParser) -> None:
@@ -99,26 +105,33 @@ def _machines(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", metavar="NAME|CSV", help="published network or table of layers; default resnet18")
+    _model(parser, default=None)
+    _input_shape(parser)
     parser.add_argument(
-        "--network",
-        default="resnet18",
-        metavar="NAME|CSV",
-        help="published network or table of layers; default %(default)s",
+        "--mapping", metavar="FILE", help="a mapping.json, as --out wrote it or you changed it: price it beside the "
+        "best; it names layers, machine and bits itself",
+    )  # fmt: skip
+    parser.add_argument(
+        "--machine", metavar="NAME|YAML", help="memory hierarchy (also ZigZag's YAML); default tpu_like"
     )
     parser.add_argument(
-        "--machine",
-        default="tpu_like",
-        metavar="NAME|YAML",
-        help="memory hierarchy (also ZigZag's YAML); default %(default)s",
+        "--objective", choices=("energy", "edp"),
+        help="energy of each layer, or energy x cycles of the whole network; default energy",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rules", choices=("hardware", "zigzag"), help="conventions of counting words; default hardware"
     )
-    parser.add_argument("--objective", choices=("energy", "edp"), default="energy", help="default %(default)s")
-    parser.add_argument("--rules", choices=("hardware", "zigzag"), default="hardware", help="conventions of counting")
-    for name, bits in (("weight", 8), ("input", 8), ("psum", 24), ("output", 8)):
-        parser.add_argument(f"--{name}-bits", type=float, default=bits, metavar="BITS", help="default %(default)s")
+    for name, bits, what in (("weight", 8, "weights"), ("input", 8, "inputs"), ("psum", 24, "partial sums"),
+                             ("output", 8, "outputs")):  # fmt: skip
+        parser.add_argument(f"--{name}-bits", type=float, metavar="BITS", help=f"of {what}; default {bits}")
+    parser.add_argument("--out", metavar="DIR", help="write the best mappings to DIR/mapping.json")
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", metavar="FILE", help="golden file; with --with also a folder of `export`")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="golden file; with --with also mapping.json, or a folder of `export`"
+    )
     _machine(parser)
     parser.add_argument("--verbose", action="store_true", help="list every compared quantity")
     parser.add_argument(
@@ -130,8 +143,10 @@ def _validate(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     tools = parser.add_subparsers(dest="target", required=True, metavar="TOOL")
     zigzag = tools.add_parser("zigzag", help="for zigzag-dse 3.9.1", description=EXPORT)
-    zigzag.add_argument("file", metavar="FILE", help="golden file: machines, layers and mappings")
-    zigzag.add_argument("--case", metavar="ID", help="one case of FILE; default: all, a folder for each")
+    zigzag.add_argument("file", metavar="FILE", help="mapping.json, or a golden file of ZigZag")
+    zigzag.add_argument(
+        "--case", metavar="ID", help="one layer of mapping.json, or one case of a golden file; default: all"
+    )
     zigzag.add_argument("--out", default="zigzag", metavar="DIR", help="folder to write; default %(default)s")
 
 

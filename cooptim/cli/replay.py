@@ -1,11 +1,13 @@
 """`cooptim validate --with zigzag`: mappings replayed in ZigZag, and its answers beside ours."""
 
+import dataclasses
 import pathlib
 import tempfile
 from typing import Any
 
 from pydantic import ValidationError
 
+from cooptim.export.mapping_file import is_mapping_file, read_mappings
 from cooptim.export.zigzag import Assignment, write_zigzag
 from cooptim.export.zigzag_folder import is_export, read_export, replay
 from cooptim.hardware.faults import first_fault
@@ -18,24 +20,40 @@ from cooptim.validate.zigzag_rows import CYCLES, ENERGY, result_rows
 
 
 def replayed(paths: list[str], python: str) -> list[Comparison]:
-    """A comparison for each golden file and each exported folder (or folder of these).
+    """A comparison for each golden file, mapping.json and exported folder (or folder of these).
 
     Raises ValueError for a path that is neither, and when ZigZag cannot be run.
     """
     return [_folder(path, python) if pathlib.Path(path).is_dir() else _file(path, python) for path in paths]
 
 
-def golden_cases(path: str) -> tuple[ZigzagCase, ...]:
-    """The cases of a golden file of ZigZag; ValueError for any other file."""
-    return cases_of(read_json(path), path)
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Layers mapped on one machine, which share a folder of this name."""
+
+    name: str
+    machine: Hierarchy
+    layers: tuple[Assignment, ...]
+
+
+def jobs(path: str) -> tuple[Job, ...]:
+    """What there is to replay in a file: each case of a golden file of ZigZag, or the network of a mapping.json.
+
+    Raises ValueError for a fault in it, and for any other file.
+    """
+    content = read_json(path)
+    if is_mapping_file(content):
+        mapped = read_mappings(path)
+        layers = tuple((layer.name, layer.shape, layer.mapping) for layer in mapped.layers)
+        return (Job(mapped.network, mapped.machine, layers),)
+    cases: tuple[ZigzagCase, ...] = cases_of(content, path)
+    return tuple(Job(case.id, case.machine, ((case.id, case.shape, case.mapping),)) for case in cases)
 
 
 def _file(path: str, python: str) -> Comparison:
-    cases = golden_cases(path)
     with tempfile.TemporaryDirectory() as scratch:
         folders = [
-            write_zigzag(pathlib.Path(scratch) / str(i), case.machine, [(case.id, case.shape, case.mapping)])
-            for i, case in enumerate(cases)
+            write_zigzag(pathlib.Path(scratch) / str(i), job.machine, job.layers) for i, job in enumerate(jobs(path))
         ]
         return _compared(path, folders, python)
 

@@ -98,7 +98,15 @@ class Mapping:
 
 
 def layer_shape(layer: Layer, w_bits: float, i_bits: float, psum_bits: float, o_bits: float) -> LayerShape:
-    """The shape of a layer; an activation product's batch is a group (each image has weights of its own)."""
+    """The shape of a layer; an activation product's batch is a group (each image has weights of its own).
+
+    Raises ValueError for a transposed layer: its loops run over inputs, and the counts here are of loops over outputs.
+    """
+    if layer.transposed:
+        raise ValueError(
+            f"{layer.name}: a transposed convolution; mappings are of loops over output positions: write it as a "
+            "convolution to K x stride x stride channels and a reordering of pixels"
+        )
     b = layer.bounds
     if layer.kind == "matmul":
         b = Bounds(1, b.B * b.G, *b[2:])
