@@ -299,6 +299,9 @@ def traffic(
 ) -> Traffic:
     """Levels and transfers of every operand, as the module's table says.
 
+    Halo is fetched again here. Timeloop keeps what overlaps while a tile slides; that rule, derived and exact, is a
+    closed form of its own: `mapping.timeloop`.
+
     Args:
       nest: one mapping or a batch of them (slots in the leading axis).
       whole: count with whole units (what latency sees) instead of the fractional unrolling (what energy sees).
