@@ -5,8 +5,9 @@
     python tests/mutants.py snap sum   those whose names hold one of these words
 
 Energy terms are dropped (from the report and from its sum), knob leaves are cut off from the gradient, snaps land one
-step beside; the lists come from the code, so that a new term, leaf or snap without a test shows here. One process
-collects the tests once and patches functions in memory; no file changes.
+step beside; mappings lose transfers, conventions, prices of cuts and parts of their cycles (`mutants_mapping`). The
+lists come from the code, so that a new term, leaf or snap without a test shows here. One process collects the tests
+once and patches functions in memory; no file changes.
 """
 
 import contextlib
@@ -206,11 +207,20 @@ class Hunt:
         if session.testsfailed:  # collection errors
             self.broken.append("collection")
             return True
-        mutants = {**dropped_terms(), **dropped_summands(), **detached_knobs(), **shifted_snaps()}
+        from tests.mutants_mapping import mapping_mutants
+
+        _without_shrinking()
+        mutants = {
+            **dropped_terms(),
+            **dropped_summands(),
+            **detached_knobs(),
+            **shifted_snaps(),
+            **mapping_mutants(),
+        }
         mutants = {n: m for n, m in mutants.items() if not self.words or any(word in n for word in self.words)}
         items = {
             kind: [i for i in session.items if i.nodeid.startswith(paths) and not i.name.endswith(SLOW)]
-            for kind, paths in KILLERS.items()
+            for kind, paths in _killers().items()
         }
         if self.only_list:
             print("\n".join(mutants))
@@ -238,12 +248,28 @@ class Hunt:
         return True
 
 
+def _killers() -> dict[str, tuple[str, ...]]:
+    sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+    from tests import mutants_mapping
+
+    return {**KILLERS, **mutants_mapping.KILLERS}
+
+
+def _without_shrinking() -> None:
+    """One counterexample kills; a small one is not needed."""
+    from hypothesis import Phase, settings
+
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("hunt", phases=phases, report_multiple_bugs=False)
+    settings.load_profile("hunt")
+
+
 def main(arguments: list[str]) -> int:
     """Exit status: 0 when every mutant was killed, 1 when one survives, 2 when the tests fail without any."""
     words = [a for a in arguments if not a.startswith("-")]
     hunt = Hunt(words, "--list" in arguments)
     os.chdir(ROOT)
-    files = sorted({path for paths in KILLERS.values() for path in paths})
+    files = sorted({path.partition("::")[0] for paths in _killers().values() for path in paths})
     missing = [path for path in files if not (ROOT / path).exists()]
     if missing:
         print(f"mutants: {', '.join(missing)} not found; KILLERS names the tests that must notice")

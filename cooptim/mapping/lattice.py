@@ -87,7 +87,7 @@ class Cut:
     Attributes:
       memory: index of the memory whose tile it fixes; None for -1.
       energy_pj: of the link outside it, at each point; inf where the cut may not lie.
-      tile_bits: footprint in that memory. fill_cycles: of one transfer of an input's link, or of an output's.
+      tile_bits: footprint in that memory.
       late_cycles: stall of the link alone were its lower level double-buffered.
     """
 
@@ -96,7 +96,6 @@ class Cut:
     memory: int | None
     energy_pj: Float[np.ndarray, "..."]
     tile_bits: Float[np.ndarray, "..."]
-    fill_cycles: Float[np.ndarray, "..."]
     late_cycles: Float[np.ndarray, "..."]
 
 
@@ -237,13 +236,12 @@ class _Builder:
         levels = (level, level)
         low = _inputs(levels, 0, fed, grid.product, self.cycles, self.shape, self.rules, np)["read_to_low"]
         energy = self._energy({(operand, 0, "read_to_low"): low}, levels)
-        zero = np.zeros(grid.shape)
         whole = _inputs(
             (self._level(operand, 0, self.whole, False),) * 2, 0, self._fed(operand, 0, self.whole), grid.product,
             self.cycles, self.shape, self.rules, np,
         )["read_to_low"]  # fmt: skip
         late = self._late({(operand, 0, "read_to_low"): whole})
-        return Cut(operand, -1, None, np.where(still, energy, np.inf), zero, zero, late)
+        return Cut(operand, -1, None, np.where(still, energy, np.inf), np.zeros(grid.shape), late)
 
     def _needed(self, key: Any, transfer: Any) -> Any:
         operand, m, direction = key
@@ -269,10 +267,8 @@ class _Builder:
             tile = np.broadcast_to(levels[m].elements * bits, self.grid.shape)
             room = memory.size_bits / (2.0 if memory.double_buffered == "always" else 1.0)
             _, whole, _ = self._link(operand, m, self.whole)
-            fills = [np.where(t.count > 1, self._needed(k, t), 1.0) for k, t in whole.items() if t.active is True]
             late = self._late(whole)
-            fill = np.broadcast_to(np.maximum.reduce(np.broadcast_arrays(*fills)), self.grid.shape)
-            found.append(Cut(operand, m, places[m], np.where(tile <= room, energy, np.inf), tile, fill, late))
+            found.append(Cut(operand, m, places[m], np.where(tile <= room, energy, np.inf), tile, late))
         return found
 
 

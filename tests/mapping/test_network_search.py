@@ -84,3 +84,13 @@ def test_an_unrolling_whose_search_gave_up_still_bounds_the_layer(machine, monke
     monkeypatch.setattr(search, "best_chain", gives_up)  # the second unrolling has 5 x 16 units: 8 cycles, the first 4
     found = search.best_mapping("fc", DENSE, machine, ZIGZAG, "energy", options)
     assert found.energy_pj == alone.energy_pj and found.bound < alone.bound
+
+
+def test_chains_under_a_limit_on_stalls_trade_energy_for_cycles(machine):
+    """Nine rows of two channels: whatever the order, the chain of least energy waits for a port that another spares."""
+    shape = LayerShape((1, 1, 2, 1, 9, 8, 1, 2), (1, 1), (1, 1), (9, 9), 8, 8, 16, 8)
+    spatial = {"D1": (("K", 2),), "D2": (("OY", 9),)}
+    cheapest = search._offers("x", shape, machine, ZIGZAG, spatial, False, search.ORDERS).options
+    offered = candidates("x", shape, machine, ZIGZAG, spatial).options
+    assert min(o.cycles for o in offered) < min(o.cycles for o in cheapest)
+    assert min(o.energy_pj for o in offered) == min(o.energy_pj for o in cheapest)
