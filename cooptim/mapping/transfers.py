@@ -117,9 +117,7 @@ def _among(dim: Any, members: Sequence[int], xp: ModuleType) -> Any:
     return found
 
 
-def window(
-    outputs: Any, taps: Any, stride: Any, dilation: Any, xp: ModuleType = np, *, count_gaps: bool = False
-) -> Any:
+def window(outputs: Any, taps: Any, stride: Any, dilation: Any, xp: Any = np, *, count_gaps: bool = False) -> Any:
     """Distinct input positions that `outputs` windows of `taps` touch along one axis.
 
     Args:
@@ -143,7 +141,7 @@ def distinct(extents: Sequence[Any], operand: str, shape: LayerShape, rules: Rul
     return xp.rint(product) if rules.pack == "transfer" else product
 
 
-def positions(extents: Sequence[Any], shape: LayerShape, rules: Rules, xp: ModuleType) -> Any:
+def positions(extents: Sequence[Any], shape: LayerShape, rules: Rules, xp: Any) -> Any:
     """Distinct positions of the input plane under these extents."""
     product: Any = 1.0
     for axis in range(2):
