@@ -7,7 +7,8 @@ axis, so a layer takes (cuts + 1)^3 x axes passes over its points.
 A memory that several operands share couples their cuts: the tiles must fit together. Best-first branch and bound over
 intervals of the tiles' sizes: a box admits the cuts whose tiles lie in it, less those that cannot fit beside the least
 of the others; its cheapest chain bounds it from below, and is optimal for it where the tiles fit. The largest tile
-is halved between the chain's own and its lower end. The bound of the whole is the least of the open boxes.
+is halved between the chain's own and its lower end. The bound of the whole is the least of the open boxes. A search
+that gives up still offers a legal chain: the cheapest within fixed shares of the shared memories.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.lattice import Cut, CutTable
 from cooptim.workload import OPERANDS
 
+FAVOURED = (0.5, 0.7, 0.9)  # of a shared memory to one operand, tried where the search gives up
 Place = tuple[str, int]  # operand, index of the cut in its list
 Point = tuple[int, ...]
 
@@ -175,7 +177,8 @@ def best_chain(
 
     Args:
       costs: as in `cheapest_chain`; any non-negative cost per cut.
-      max_boxes: dynamic programs at most; beyond it the bound of the open boxes stands.
+      max_boxes: dynamic programs at most; beyond it the bound of the open boxes stands, and the chain is the cheapest
+        that keeps to fixed shares of the shared memories (None if not even one of them fits).
     """
     shared = shared_memories(table, machine)
     start: Box = {place: (_least(table, costs, place), float("inf")) for group in shared for place in group.places}
@@ -190,13 +193,31 @@ def best_chain(
         if group is None:
             return Found(chain, bound, boxes)
         if boxes >= max_boxes:
-            return Found(None, bound, boxes)
+            return Found(_within_shares(table, costs, shared), bound, boxes)
         for child in _split(table, group, box, chain):
             found = cheapest_chain(_masked(table, costs, shared, child))
             boxes += 1
             if found is not None:
                 heapq.heappush(heap, (found.cost, boxes, child, found))
     return Found(None, float("inf"), boxes)
+
+
+def _within_shares(table: CutTable, costs: Mapping[str, list[np.ndarray]], shared: tuple[_Shared, ...]) -> Chain | None:
+    """The cheapest chain whose tiles keep to shares of each shared memory: equal ones, or most of it to one operand."""
+    found: Chain | None = None
+    for operand, most in ((None, 0.0), *((o, m) for o in OPERANDS for m in FAVOURED)):
+        masked = {o: list(arrays) for o, arrays in costs.items()}
+        for group in shared:
+            favoured = any(place[0] == operand for place in group.places)
+            for place in group.places:
+                n = len(group.places)
+                share = 1.0 / n if not favoured else most if place[0] == operand else (1.0 - most) / (n - 1)
+                legal = _cut(table, place).tile_bits <= share * group.room_bits
+                masked[place[0]][place[1]] = np.where(legal, masked[place[0]][place[1]], np.inf)
+        chain = cheapest_chain(masked)
+        if chain is not None and (found is None or chain.cost < found.cost):
+            found = chain
+    return found
 
 
 def _split(table: CutTable, group: _Shared, box: Box, chain: Chain) -> tuple[Box, Box]:

@@ -11,8 +11,8 @@ How often the tile of an operand is fetched over the slots outside it, innermost
 
 rel and irr are the products of the slot's loops that move the tile and that do not, all_{k+1} that of all slots
 further out, s the share of the operand in the slot's stationarity. g = max(0, 1 - log2 rel) is 1 where nothing in the
-slot moves the tile (then it stays, whatever the order) and 0 from the first factor of 2 on. Partial sums pass a link F divided by
-the moving loops outside; their width goes from the final to the accumulator's the same way, between 1 and 2 visits.
+slot moves the tile (then it stays, whatever the order) and 0 from the first factor of 2 on. Partial sums pass a link F
+over the product of rel outside times; their width goes from final to accumulator's likewise, between 1 and 2 visits.
 
 Latency: the temporal steps or, where it is more, the busiest port (a smooth maximum from above; every refill overlaps
 with computation), then first fill, last drain and systolic drain. Exact latency is that of `price`.

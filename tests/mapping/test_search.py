@@ -12,7 +12,7 @@ from cooptim.mapping.chains import best_chain
 from cooptim.mapping.lattice import cut_table, lattice, prime_factors
 from cooptim.mapping.nest import INDEX, LayerShape, Mapping
 from cooptim.mapping.rules import HARDWARE, ZIGZAG
-from cooptim.mapping.search import best_mapping, priced_together, spatial_options
+from cooptim.mapping.search import best_mapping, priced_together, spatial_options, unrolled
 from cooptim.workload.dims import DIMS
 
 ALL = ("read_to_low", "write_from_low", "read_to_high", "write_from_high")
@@ -149,3 +149,23 @@ def test_an_unknown_objective_names_the_legal_ones():
     shape = LayerShape((1, 1, 2, 2, 1, 1, 1, 1), (1, 1), (1, 1), (1, 1), 8, 8, 24, 8)
     with pytest.raises(ValueError, match="'delay' is unknown; use one of energy, edp"):
         best_mapping("fc", shape, machine(random.Random(0), 3), objective="delay")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_search_that_gives_up_still_offers_a_legal_chain_above_its_bound(seed):
+    rng = random.Random(seed)
+    machine_, shape = machine(rng, 4), layer(rng, 6)
+    spatial = rng.choice(spatial_options(shape, machine_))
+    nest = unrolled("l", shape, spatial, machine_)
+    table = cut_table("l", shape, machine_, HARDWARE, nest.unroll, nest.whole, nest.span)
+    costs = {o: [c.energy_pj for c in table.cuts[o]] for o in "WIO"}
+    proven, early = (best_chain(table, costs, machine_, max_boxes=n) for n in (10_000, 1))
+    if early.chain is None:  # not even a chain within the shares fits
+        return
+    assert early.bound <= proven.bound * (1 + 1e-12) and proven.bound <= early.chain.cost * (1 + 1e-12)
+    for index, memory_ in enumerate(machine_.memories):
+        used = sum(
+            float(cut.tile_bits[early.chain.point((o, i))])
+            for o in "WIO" for i, cut in enumerate(table.cuts[o]) if cut.memory == index
+        )  # fmt: skip
+        assert used <= memory_.size_bits
