@@ -226,7 +226,7 @@ class _View:
 
     def units(self, axes: Sequence[int]) -> Any:
         """Log units of each dim over some array dimensions, [dim, layer]."""
-        return sum((self.tile.units[a] for a in axes), jnp.zeros_like(self.tile.units[0]))
+        return sum((self.tile.units[a] for a in axes), jnp.zeros_like(self.tile.temporal[0]))
 
     def _spanned(self, logs: Any) -> Any:
         """Distinct elements under log extents [dim, layer]."""

@@ -73,22 +73,23 @@ def _decode(slots: np.ndarray, cuts: np.ndarray, spatial: object, machine: Hiera
 def _neighbours(
     slots: np.ndarray, cuts: np.ndarray, machine: Hierarchy, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    slots, cuts = slots.copy(), cuts.copy()
     n, many = slots.shape[1], slots.shape[-1]
-    edges = np.cumsum([0, *(len(machine.levels(o)) - 1 for o in OPERANDS)])
-    for j in range(many):
-        kind = rng.integers(0, 4)
+    edges = np.cumsum([0, *(len(machine.levels(o)) - 1 for o in OPERANDS)]).tolist()
+    orders, places = [], cuts.T.tolist()  # plain lists: a neighbour moves a few numbers
+    for place in places:
+        kind, order = rng.integers(0, 4), list(range(n))
         if kind != 0 and n > 1:  # move a loop
             for _ in range(int(rng.integers(1, 3))):
                 a, b = rng.integers(0, n, 2)
-                order = np.insert(np.delete(np.arange(n), a), b, a)
-                slots[..., j] = slots[:, order, j]
-        if kind != 1 and len(cuts):  # move a cut
-            c = int(rng.integers(0, len(cuts)))
-            cuts[c, j] = int(np.clip(cuts[c, j] + rng.integers(-3, 4), 0, n))
+                order.insert(int(b), order.pop(int(a)))
+        if kind != 1 and place:  # move a cut
+            c = int(rng.integers(0, len(place)))
+            place[c] = min(max(place[c] + int(rng.integers(-3, 4)), 0), n)
             for low, high in zip(edges[:-1], edges[1:], strict=True):
-                cuts[low:high, j] = np.sort(cuts[low:high, j])
-    return slots, cuts
+                place[low:high] = sorted(place[low:high])
+        orders.append(order)
+    chosen = np.array(orders, dtype=np.int64).reshape(many, n).T
+    return np.take_along_axis(slots, chosen[None], axis=1), np.array(places, dtype=np.int64).reshape(many, -1).T
 
 
 def _score(

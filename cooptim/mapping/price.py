@@ -9,6 +9,7 @@ import numpy as np
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import LayerShape, Nest
 from cooptim.mapping.rules import HARDWARE, Rules
+from cooptim.mapping.slots import slots_of
 from cooptim.mapping.stalls import Cycles, cycles_of, used_share
 from cooptim.mapping.transfers import Key, Traffic, accesses, traffic
 
@@ -46,8 +47,9 @@ def price(
     Args:
       whole_units: the array divides the layer, so that fractional and whole unrolling are one and counted once.
     """
-    moved = traffic(nest, shape, machine, rules, xp=xp)
-    moved_whole = moved if whole_units else traffic(nest, shape, machine, rules, whole=True, xp=xp)
+    slots = slots_of(nest, xp)
+    moved = traffic(nest, shape, machine, rules, slots=slots, xp=xp)
+    moved_whole = moved if whole_units else traffic(nest, shape, machine, rules, whole=True, slots=slots, xp=xp)
     counts, energies = {}, {}
     total = mac_pj = shape.macs * machine.mac_pj
     for key, transfer in moved.transfers.items():

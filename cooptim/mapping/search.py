@@ -30,6 +30,7 @@ from cooptim.workload.dims import DIMS
 
 OBJECTIVES: tuple[str, ...] = ("energy", "edp")
 LIMITS = 6  # of single-link stalls tried for the energy-delay product
+BOUND_LIMITS = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the stall, per temporal cycle, at which the bound takes a step
 ORDERS = 16  # of the loops between cuts tried for each of them
 Spatial = AbstractMapping[str, tuple[tuple[str, int], ...]]
 
@@ -184,27 +185,44 @@ def _offers(
     """
     nest = unrolled(name, shape, spatial, machine)
     table = cut_table(name, shape, machine, rules, nest.unroll, nest.whole, nest.span)
-    costs = {o: [cut.energy_pj for cut in table.cuts[o]] for o in OPERANDS}
     options: list[Option] = []
-    least = math.inf
+    leasts: dict[float, float] = {}
     seen: set[tuple[object, ...]] = set()
     for limit in _limits(table) if limited else [math.inf]:
-        allowed = {
-            o: [
-                np.where(cut.late_cycles <= limit, cost, np.inf) for cut, cost in zip(table.cuts[o], given, strict=True)
-            ]
-            for o, given in costs.items()
-        }
-        found = best_chain(table, allowed, machine)
-        if limit == math.inf:
-            least = table.fixed_pj + found.bound
+        found = best_chain(table, _within(table, limit), machine)
+        leasts[limit] = table.fixed_pj + found.bound
         if found.chain is None or found.chain.places in seen:
             continue
         seen.add(found.chain.places)
         mappings = _mappings(table, found.chain, spatial, orders, seed=0)
         options += _priced(name, shape, mappings, machine, rules)
-    floors = ((least, table.cycles + table.drain),) if math.isfinite(least) else ()
-    return Offers(tuple(options), floors, _space_log10(table))
+    for limit in (share * table.cycles for share in BOUND_LIMITS if limited):
+        leasts[limit] = table.fixed_pj + best_chain(table, _within(table, limit), machine, max_boxes=1).bound
+    return Offers(tuple(options), _floors(leasts, table), _space_log10(table))
+
+
+def _within(table: CutTable, limit: float) -> dict[str, list[np.ndarray]]:
+    """Energies of the cuts, inf where the link alone stalls for more cycles than a limit."""
+    return {o: [np.where(c.late_cycles <= limit, c.energy_pj, np.inf) for c in table.cuts[o]] for o in OPERANDS}
+
+
+def _floors(leasts: AbstractMapping[float, float], table: CutTable) -> tuple[tuple[float, float], ...]:
+    """(energy, cycles) such that every mapping of an unrolling lies at or above one of them in both.
+
+    A port stalls at least as long as each of its links alone were the level below double-buffered (`stalls`: no window
+    is longer than its period, and what several links of a port lack adds up). So a mapping either keeps all links
+    within a limit, and costs the least energy under it, or stalls longer than that limit.
+
+    Args:
+      leasts: least energy under each limit of the stall of single links; inf where no mapping keeps it.
+    """
+    found: list[tuple[float, float]] = []
+    cycles = table.cycles + table.drain
+    for limit in sorted(leasts):
+        if math.isfinite(leasts[limit]) and not (found and leasts[limit] >= found[-1][0]):
+            found.append((leasts[limit], cycles))
+        cycles = table.cycles + table.drain + limit
+    return tuple(found)
 
 
 def _together(offers: Sequence[Offers]) -> Offers:

@@ -56,6 +56,7 @@ import numpy as np
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import INDEX, IRRELEVANT, MOVES_WHOLLY, LayerShape, Nest
 from cooptim.mapping.rules import Rules
+from cooptim.mapping.slots import Slots, slots_of
 from cooptim.workload import OPERANDS
 from cooptim.workload.dims import DIMS
 
@@ -110,13 +111,6 @@ class Traffic:
     stay: dict[str, Any]
 
 
-def _among(dim: Any, members: Sequence[int], xp: ModuleType) -> Any:
-    found: Any = dim == members[0]
-    for member in members[1:]:
-        found = found | (dim == member)
-    return found
-
-
 def window(outputs: Any, taps: Any, stride: Any, dilation: Any, xp: Any = np, *, count_gaps: bool = False) -> Any:
     """Distinct input positions that `outputs` windows of `taps` touch along one axis.
 
@@ -162,63 +156,14 @@ def _units(unroll: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[Any]:
     return found
 
 
-class _Slots:
-    """The slots of a nest, one at a time, with what every level asks of them."""
-
-    def __init__(self, nest: Nest, xp: ModuleType) -> None:
-        self.xp = xp
-        self.n = len(nest.dims)
-        self.dims, self.factors = [nest.dims[i] for i in range(self.n)], [nest.factors[i] for i in range(self.n)]
-        self.turns = [factor > 1 for factor in self.factors]
-        self.idle = {op: [_among(dim, IRRELEVANT[op], xp) for dim in self.dims] for op in OPERANDS}
-        self.moving = {op: [_among(dim, MOVES_WHOLLY[op], xp) for dim in self.dims] for op in OPERANDS}
-
-    def below(self, cut: Any) -> list[Any]:
-        return [cut > i for i in range(self.n)]
-
-    def kept(self, operand: str, cut: Any) -> list[Any]:
-        """Slots through which the tile of a cut stays: those below it and the irrelevant run from there out."""
-        xp, found = self.xp, []
-        stays: Any = True
-        for i, inside in enumerate(self.below(cut)):
-            stays = inside | (stays & (self.idle[operand][i] | ~xp.asarray(self.turns[i])))
-            found.append(stays)
-        return found
-
-    def product(self, chosen: Sequence[Any]) -> Any:
-        product: Any = 1.0
-        for keep, factor in zip(chosen, self.factors, strict=True):
-            product = product * self.xp.where(keep, factor, 1.0)
-        return product
-
-    def extents(self, inside: Sequence[Any], units: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
-        """Extent of each wanted dim: units times the factors of its slots inside; others are left at their units."""
-        found = list(units)
-        for j in wanted:
-            for keep, dim, factor in zip(inside, self.dims, self.factors, strict=True):
-                found[j] = found[j] * self.xp.where(keep & (dim == j), factor, 1.0)
-        return found
-
-    def outer_run(self, held: Sequence[Any], lower: Sequence[Any], run: Sequence[Any]) -> Any:
-        """Product of the outermost slots of a level, held by it but not below it, while they are of a kind."""
-        xp = self.xp
-        product: Any = 1.0
-        unbroken: Any = True
-        for i in reversed(range(self.n)):
-            here = held[i] & ~xp.asarray(lower[i]) & self.turns[i]
-            product = product * xp.where(here & unbroken & run[i], self.factors[i], 1.0)
-            unbroken = unbroken & (~xp.asarray(here) | run[i])
-        return product
-
-
 def _levels(
-    slots: _Slots, nest: Nest, unroll: Any, operand: str, shape: LayerShape, machine: Hierarchy, rules: Rules
+    slots: Slots, nest: Nest, unroll: Any, operand: str, shape: LayerShape, machine: Hierarchy, rules: Rules, runs: bool
 ) -> tuple[tuple[Level, ...], list[Any], Any]:
     """(levels of an operand, tiles fed at each by one instance, cycles that an operand stays at the MACs)."""
     xp, spread = slots.xp, machine.spread(operand)
     wanted = MOVES_WHOLLY[operand] if operand != "I" else (*_PLAIN, *_O, *_F)
     cuts = nest.cuts[OPERANDS.index(operand)]
-    lower: list[Any] = [False] * slots.n
+    lower = slots.none()
     inner: list[int] = []
     levels: list[Level] = []
     bits = {"W": shape.w_bits, "I": shape.i_bits, "O": shape.psum_bits}[operand]
@@ -228,16 +173,20 @@ def _levels(
         below = slots.below(cut)
         held = slots.kept(operand, cut)
         outside = [a for s in spread[m + 1 :] for a in s]
+        partial, visits = False, 1.0
+        if operand == "O":
+            visits, turning = slots.revisits(lower)
+            partial = turning | any(_units(unroll, outside)[j] > 1 for j in IRRELEVANT["O"])
         levels.append(
             Level(
                 elements=distinct(slots.extents(below, units, wanted), operand, shape, rules, xp),
                 bits=bits,
                 period=slots.product(held),
                 instances=_rounded(math.prod(_units(unroll, outside)), xp),
-                outer_moving=slots.outer_run(held, lower, slots.moving[operand]),
-                outer_idle=slots.outer_run(held, lower, slots.idle[operand]),
-                partial=_partial(slots, lower, _units(unroll, outside)) if operand == "O" else False,
-                visits=slots.product(_idle_outside(slots, lower)) if operand == "O" else 1.0,
+                outer_moving=slots.outer_run(held, lower, operand, "moving") if runs else 1.0,
+                outer_idle=slots.outer_run(held, lower, operand, "idle") if runs else 1.0,
+                partial=partial,
+                visits=visits,
             )
         )
         lower = held
@@ -277,23 +226,16 @@ def _rounded(units: Any, xp: ModuleType) -> Any:
     return xp.rint(xp.round(units, 3))
 
 
-def _idle_outside(slots: _Slots, lower: Sequence[Any]) -> list[Any]:
-    """Slots outside the tile below that bring the same outputs back."""
-    return [~slots.xp.asarray(lower[i]) & slots.idle["O"][i] for i in range(slots.n)]
-
-
-def _partial(slots: _Slots, lower: Sequence[Any], units: Sequence[Any]) -> Any:
-    """Whether outputs are unfinished when they reach a level: irrelevant slots not below it, or units outside it."""
-    found: Any = False
-    for turn, outside in zip(slots.turns, _idle_outside(slots, lower), strict=True):
-        found = found | (outside & turn)
-    for j in IRRELEVANT["O"]:
-        found = found | (units[j] > 1)
-    return found
-
-
 def traffic(
-    nest: Nest, shape: LayerShape, machine: Hierarchy, rules: Rules, *, whole: bool = False, xp: ModuleType = np
+    nest: Nest,
+    shape: LayerShape,
+    machine: Hierarchy,
+    rules: Rules,
+    *,
+    whole: bool = False,
+    runs: bool = True,
+    slots: Slots | None = None,
+    xp: ModuleType = np,
 ) -> Traffic:
     """Levels and transfers of every operand, as the module's table says.
 
@@ -303,14 +245,17 @@ def traffic(
     Args:
       nest: one mapping or a batch of them (slots in the leading axis).
       whole: count with whole units (what latency sees) instead of the fractional unrolling (what energy sees).
-      xp: numpy or jax.numpy.
+      runs: find the outermost runs of each level, which only latency asks for; else they are 1.
+      slots: those of the nest, where they are known already. xp: numpy or jax.numpy.
     """
-    slots = _Slots(nest, xp)
+    slots = slots_of(nest, xp) if slots is None else slots
     unroll = nest.whole if whole else nest.unroll
-    cycles = slots.product([True] * slots.n)
+    cycles = slots.product(slots.all())
     levels, transfers, stays = {}, {}, {}
     for operand in OPERANDS:
-        levels[operand], fed, stays[operand] = _levels(slots, nest, unroll, operand, shape, machine, rules)
+        levels[operand], fed, stays[operand] = _levels(
+            slots, nest, unroll, operand, shape, machine, rules, runs
+        )
         make = _outputs if operand == "O" else _inputs
         for m in range(len(levels[operand])):
             for direction, transfer in make(

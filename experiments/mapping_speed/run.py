@@ -42,7 +42,7 @@ def nest(slots, cuts, base):
 
 
 def energy_only(found, machine):
-    moved = traffic(found, SHAPE, machine, ZIGZAG)
+    moved = traffic(found, SHAPE, machine, ZIGZAG, runs=False)
     total = SHAPE.macs * machine.mac_pj
     for key, transfer in moved.transfers.items():
         memory = machine.memories[machine.levels(key[0])[key[1]]]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.hardware.hierarchy import Hierarchy, Memory, Port
 from cooptim.hardware.hierarchy_file import hierarchy_names, load_hierarchy
 from cooptim.mapping import continuous, even, tile_descent
 from cooptim.mapping.legal import demand_bits, require_legal
@@ -216,3 +217,26 @@ def test_what_cannot_be_is_refused_with_a_remedy():
     tiny = dataclasses.replace(gemmini, memories=(*memories, gemmini.memories[-1]))
     with pytest.raises(ValueError, match="^l: no move from the rounded tiles fits into the memories of gemmini"):
         even.rounded("l", real, shares, nest, SPATIAL["gemmini"], SHAPE, tiny, HARDWARE)
+
+
+def test_latency_by_hand():
+    """4 x 3 MACs on one unit, outputs in an accumulator, all else from one 16-bit port."""
+    directions = ("read_to_low", "write_from_low", "read_to_high", "write_from_high")
+
+    def memory(name, operands, width):
+        port = Port("rw", "read_write", tuple((o, d) for o in operands for d in directions), width, 1.0)
+        return Memory(name, operands, (), "room", (port,), 1e6, 1.0, 1.0, 1e6, 0.0, 1e6, 1e6, 1.0, 0.0, 0.0)
+
+    chip = Hierarchy("toy", (), (), (memory("acc", ("O",), 100.0), memory("dram", ("W", "I", "O"), 16.0)), 1.0, 1.0)
+    shape = LayerShape((1, 1, 4, 3, 1, 1, 1, 1), (1, 1), (1, 1), (1, 1), 8, 8, 24, 8)
+    stack = continuous.stack_layers(["l"], [shape], [1.0], [unrolled("l", shape, {}, chip)])
+    temporal = np.zeros((2, 8, 1))
+    temporal[0, 3], temporal[1, 2] = np.log(3.0), np.log(4.0)
+    stay = jax.nn.one_hot(jnp.array([2, 2]), 3)[..., None]
+    tile = continuous.Tiling(jnp.asarray(temporal), jnp.zeros((0, 8, 1)), stay)
+    found = continuous.relaxed_price(tile, stack, chip, sharpness=1e6)
+    # dram: 12 weights, 12 inputs, 4 finished outputs of 8 bit. acc: 12 writes and 8 reads of 24 bit, 4 outputs.
+    assert float(found.port_cycles["dram", "rw"][0]) == pytest.approx((12 * 8 + 12 * 8 + 4 * 8) / 16)
+    assert float(found.port_cycles["acc", "rw"][0]) == pytest.approx((12 * 24 + 8 * 24 + 4 * 8) / 100)
+    assert float(found.steps[0]) == pytest.approx(12)
+    assert float(found.cycles[0]) == pytest.approx(14 + 8 / 16, rel=1e-4)  # the port, and the last output's drain
