@@ -54,7 +54,7 @@ def _running_minimum(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "...
     for axis in range(values.ndim):
         slices = values.swapaxes(0, axis)
         for k in range(1, len(slices)):
-            np.minimum(slices[k], slices[k - 1], out=slices[k])
+            np.minimum(slices[k], slices[k - 1], out=slices[k, ...])
     return values
 
 
@@ -202,6 +202,14 @@ def best_chain(
             if found is not None:
                 heapq.heappush(heap, (found.cost, boxes, child, found))
     return Found(None, float("inf"), boxes)
+
+
+def least_cost(table: CutTable, costs: Mapping[str, list[np.ndarray]], machine: Hierarchy) -> float:
+    """A bound of the cheapest chain by one dynamic program: tiles in a shared memory fit beside the least of others."""
+    shared = shared_memories(table, machine)
+    box: Box = {place: (_least(table, costs, place), float("inf")) for group in shared for place in group.places}
+    found = cheapest_chain(_masked(table, costs, shared, box))
+    return float("inf") if found is None else found.cost
 
 
 def _within_shares(table: CutTable, costs: Mapping[str, list[np.ndarray]], shared: tuple[_Shared, ...]) -> Chain | None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping as AbstractMapping
 import numpy as np
 
 from cooptim.hardware.hierarchy import Hierarchy
-from cooptim.mapping.chains import Chain, best_chain
+from cooptim.mapping.chains import Chain, best_chain, least_cost
 from cooptim.mapping.lattice import CutTable, cut_table
 from cooptim.mapping.nest import INDEX, LayerShape, Mapping, Nest, nest_of
 from cooptim.mapping.price import Price, price
@@ -197,7 +197,7 @@ def _offers(
         mappings = _mappings(table, found.chain, spatial, orders, seed=0)
         options += _priced(name, shape, mappings, machine, rules)
     for limit in (share * table.cycles for share in BOUND_LIMITS if limited):
-        leasts[limit] = table.fixed_pj + best_chain(table, _within(table, limit), machine, max_boxes=1).bound
+        leasts[limit] = table.fixed_pj + least_cost(table, _within(table, limit), machine)
     return Offers(tuple(options), _floors(leasts, table), _space_log10(table))
 
 

@@ -1,8 +1,8 @@
 """The loop slots of a nest and what every level asks of them, in two forms with one result.
 
-`PlainSlots` asks slot by slot, in numpy or jax, for scalars or batches and for real factors. `TabledSlots` (numpy, whole
-factors) multiplies once outward, a table of products over the number of slots inside; then whatever a level asks is
-read off at its cut. Products are taken from the innermost slot out in both, so that fractional units round alike;
+`PlainSlots` asks slot by slot, in numpy or jax, for scalars or batches and for real factors. `TabledSlots` (numpy, for
+whole factors) multiplies once outward, a table of products over the number of slots inside; then whatever a level asks
+is read off at its cut. Products are taken from the innermost slot out in both, so that fractional units round alike;
 quotients of tables are of whole numbers and exact.
 
 What a method calls `inside` or `held` is a set of innermost slots as `below` or `kept` returned it.

@@ -253,9 +253,7 @@ def traffic(
     cycles = slots.product(slots.all())
     levels, transfers, stays = {}, {}, {}
     for operand in OPERANDS:
-        levels[operand], fed, stays[operand] = _levels(
-            slots, nest, unroll, operand, shape, machine, rules, runs
-        )
+        levels[operand], fed, stays[operand] = _levels(slots, nest, unroll, operand, shape, machine, rules, runs)
         make = _outputs if operand == "O" else _inputs
         for m in range(len(levels[operand])):
             for direction, transfer in make(
