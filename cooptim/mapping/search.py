@@ -3,11 +3,12 @@
 Space: every order of the prime factors of the temporal loops, every uneven cut of each operand, every spatial unrolling
 of one loop per array dimension (or one that is given). Energy: proven optimal, for `chains` is exact over that space.
 Energy-delay product: the incumbent is the best, by the full price, of energy-optimal chains under rising limits on the
-stall of single links, each with several orders of the loops between its cuts; its bound is the least energy times the
-cycles that no mapping avoids (all temporal steps and the systolic drain).
+stall of single links, each with several orders of the loops between its cuts; its bound is the least product of
+floors (`_floors`): energy and cycles that a mapping costs at least when its links alone stall within a limit, or for
+longer, with all temporal steps and the systolic drain.
 
 Not covered: loops split into factors that are no divisors, two loops on one array dimension, and, in the bound of the
-energy-delay product, stalls, first fill and last drain.
+energy-delay product, first fill, last drain, and what links that share a port stall beyond the worst of them.
 """
 
 import dataclasses
@@ -74,9 +75,18 @@ def spatial_options(shape: LayerShape, machine: Hierarchy) -> list[dict[str, tup
             if dim and units > 1:
                 option[axis] = ((dim, units),)
                 left[dim] = math.ceil(left[dim] / units)
-        if option not in found:
+        if option not in found and _closes(shape, option, machine):
             found.append(option)
     return found
+
+
+def _closes(shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> bool:
+    """Whether whole temporal loops make the bounds; a dim on two array dimensions may leave a fraction of one."""
+    try:
+        unrolled("", shape, spatial, machine)
+    except ValueError:
+        return False
+    return True
 
 
 def _space_log10(table: CutTable) -> float:

@@ -12,7 +12,7 @@ from cooptim.mapping.chains import best_chain
 from cooptim.mapping.lattice import cut_table, lattice, prime_factors
 from cooptim.mapping.nest import INDEX, LayerShape, Mapping
 from cooptim.mapping.rules import HARDWARE, ZIGZAG
-from cooptim.mapping.search import best_mapping, priced_together, spatial_options, unrolled
+from cooptim.mapping.search import best_mapping, candidates, priced_together, spatial_options, unrolled
 from cooptim.workload.dims import DIMS
 
 ALL = ("read_to_low", "write_from_low", "read_to_high", "write_from_high")
@@ -64,6 +64,19 @@ def layer(rng, factors=4):
     i = {d: bounds[INDEX[d]] for d in DIMS}
     size = tuple((i[o] - 1) * stride + i[f] for o, f in (("OY", "FY"), ("OX", "FX")))
     return LayerShape(tuple(bounds), (stride, stride), (1, 1), size, 8, 8, 24, 8)
+
+
+def slow(machine_, rng):
+    """The machine with a narrow port for each operand and direction, where the stall of a link stands alone."""
+
+    def narrow(m):
+        pairs = [(o, d) for o in m.operands for d in ALL]
+        ports = tuple(
+            Port(f"p{i}", "read_write", (pair,), float(rng.choice([2, 4, 8, 16])), 1.0) for i, pair in enumerate(pairs)
+        )
+        return dataclasses.replace(m, ports=ports)
+
+    return dataclasses.replace(machine_, memories=tuple(map(narrow, machine_.memories)))
 
 
 def every_mapping(shape, machine_, spatial):
@@ -125,6 +138,33 @@ def test_bound_of_the_energy_delay_product_is_below_every_mapping():
         least = float(np.min(np.where(legal, found.energy_pj * found.cycles.total, np.inf)))
         certificate = best_mapping("tiny", shape, machine_, ZIGZAG, "edp", [spatial])
         assert certificate.bound <= least * (1 + 1e-12) <= certificate.value * (1 + 2e-12)
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_floors_lie_below_every_mapping_in_energy_and_cycles_at_once(levels):
+    """Stalls are in the bound: each legal mapping has a floor that it undercuts in neither."""
+    steps = 0
+    for seed in range(40):
+        rng = random.Random(1000 * levels + seed)
+        shape, machine_ = layer(rng, factors=3), slow(machine(rng, levels), rng)
+        rules = rng.choice([HARDWARE, ZIGZAG])
+        spatial = rng.choice(spatial_options(shape, machine_))
+        mappings = list(every_mapping(shape, machine_, spatial))
+        found = priced_together("tiny", shape, mappings, machine_, rules)
+        legal = np.ones(len(mappings), dtype=bool)
+        for share in found.used_share.values():
+            legal &= np.broadcast_to(share <= 1, legal.shape)
+        if not legal.any():
+            continue
+        energy, cycles = (np.broadcast_to(x, legal.shape)[legal] for x in (found.energy_pj, found.cycles.total))
+        floors = candidates("tiny", shape, machine_, rules, spatial).floors
+        above = np.zeros(energy.shape, dtype=bool)
+        for e, t in floors:
+            above |= (energy >= e * (1 - 1e-12)) & (cycles >= t * (1 - 1e-12))
+        assert above.all()
+        assert min(e * t for e, t in floors) <= float(np.min(energy * cycles)) * (1 + 1e-12)
+        steps += len(floors) > 1
+    assert steps > 0
 
 
 def test_tiles_in_a_shared_memory_fit_together():
