@@ -119,7 +119,10 @@ def _memory(machine: str, memory: Memory, dims: dict[str, str]) -> dict[str, Any
     if memory.double_buffered == "never":
         raise ValueError(f"{place}: never double-buffered; ZigZag decides that by room: use 'room' before export")
     size = float(np.asarray(memory.size_bits))
-    scale = float(np.asarray(memory.access_scale()))
+    scales = {float(np.asarray(port.width_scale())) for port in memory.ports}
+    if len(scales) > 1:
+        raise ValueError(f"{place}: energies of its ports differ with their widths; ZigZag has one a memory")
+    scale = float(np.asarray(memory.access_scale())) * scales.pop()
     return {
         "size": UNLIMITED_BITS if math.isinf(size) else _whole(f"{place}: size", size),
         "r_cost": float(np.asarray(memory.read_pj)) * scale,

@@ -28,6 +28,10 @@ class Port:
 
     Attributes:
       serves: (operand, direction) pairs that share the port.
+      nominal_bits: width at which the memory's energies of an access hold; they grow in proportion to the width. None:
+        at any width.
+      limits_bits: (least, largest) width that can be built, in steps of `bw_min_bits`; None: the width is given.
+      area_mm2_per_bit: of its width.
     """
 
     name: str = dataclasses.field(metadata=_STATIC)
@@ -35,6 +39,13 @@ class Port:
     serves: tuple[tuple[str, str], ...] = dataclasses.field(metadata=_STATIC)
     bw_max_bits: Leaf
     bw_min_bits: Leaf
+    nominal_bits: Leaf | None = None
+    limits_bits: tuple[Leaf, Leaf] | None = None
+    area_mm2_per_bit: Leaf = 0.0
+
+    def width_scale(self) -> Leaf:
+        """Energy of an access at the present width over that at `nominal_bits`."""
+        return 1.0 if self.nominal_bits is None else self.bw_max_bits / self.nominal_bits
 
 
 @jax.tree_util.register_dataclass
@@ -83,6 +94,12 @@ class Memory:
             f"{', '.join(p.name for p in self.ports)}"
         )
 
+    def access_pj(self, operand: str, direction: str) -> Leaf:
+        """Energy of one access of an operand in a direction, at the present size and width of port."""
+        cost = self.read_pj if direction.startswith("read") else self.write_pj
+        found: Leaf = cost * self.access_scale() * self.port(operand, direction).width_scale()
+        return found
+
     def access_scale(self) -> Leaf:
         """Energy of an access at the present size over that at `nominal_bits`; 1 at nominal, also when unlimited."""
         if isinstance(self.size_bits, float) and (math.isinf(self.size_bits) or self.size_bits == self.nominal_bits):
@@ -109,6 +126,8 @@ class Hierarchy:
       operands: which operand lives in which memories follows from `memories`.
       mac_pj: energy of one multiply-accumulate.
       clock_ghz: cycles per ns.
+      array_limits: (least, largest, step) of each dimension's size that can be built; empty: the sizes are given.
+      mac_area_mm2, mac_leakage_mw: of one unit of the array.
     """
 
     name: str = dataclasses.field(metadata=_STATIC)
@@ -117,6 +136,9 @@ class Hierarchy:
     memories: tuple[Memory, ...]
     mac_pj: Leaf
     clock_ghz: Leaf
+    array_limits: tuple[tuple[int, int, int], ...] = dataclasses.field(default=(), metadata=_STATIC)
+    mac_area_mm2: Leaf = 0.0
+    mac_leakage_mw: Leaf = 0.0
 
     @property
     def array_dims(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from cooptim.hardware.faults import first_fault
 from cooptim.hardware.hierarchy import Hierarchy, Memory, Port, require_paths
-from cooptim.hardware.hierarchy_schema import HierarchySchema, MemorySection
+from cooptim.hardware.hierarchy_schema import ArrayDim, HierarchySchema, MemorySection, PortSection
 from cooptim.hardware.load import MachineError
 from cooptim.hardware.schema import Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
@@ -69,6 +69,9 @@ def load_hierarchy(name_or_path: str | pathlib.Path) -> Hierarchy:
         tuple(_memory(section) for section in spec.memories),
         spec.array.mac.value,
         spec.array.clock.value,
+        array_limits=_limits(spec.array.dims),
+        mac_area_mm2=spec.array.area.value if spec.array.area else 0.0,
+        mac_leakage_mw=spec.array.leakage.value if spec.array.leakage else 0.0,
     )
     try:
         require_paths(machine)
@@ -94,19 +97,44 @@ def _read(text: str) -> tuple[str, bytes]:
         raise MachineError(f"hierarchy file {text}: cannot be read ({error.strerror}); check its permissions") from None
 
 
+def _limits(dims: list[ArrayDim]) -> tuple[tuple[int, int, int], ...]:
+    """(least, largest, step) of every dimension; none where all sizes are given."""
+    if not any(dim.min_size or dim.max_size for dim in dims):
+        return ()
+    return tuple(
+        (
+            int((dim.min_size or dim.size).value),
+            int((dim.max_size or dim.size).value),
+            int(dim.step_size.value if dim.step_size else 1),
+        )
+        for dim in dims
+    )
+
+
+def _port(found: PortSection) -> Port:
+    free = found.min_width is not None or found.max_width is not None
+    return Port(
+        found.name,
+        found.kind,
+        tuple((o, d) for o, d in found.serves),
+        found.width.value,
+        found.granule.value,
+        nominal_bits=found.at.value if found.at else (found.width.value if free else None),
+        limits_bits=((found.min_width or found.width).value, (found.max_width or found.width).value) if free else None,
+        area_mm2_per_bit=found.area.value if found.area else 0.0,
+    )
+
+
 def _memory(found: MemorySection) -> Memory:
     size = found.size.value if found.size else math.inf
     nominal = found.at.value if found.at else size
-    ports = tuple(
-        Port(p.name, p.kind, tuple((o, d) for o, d in p.serves), p.width.value, p.granule.value) for p in found.ports
-    )
     table = tuple((row.size.value, row.read.value) for row in found.table or ())
     return Memory(
         name=found.name,
         operands=tuple(found.operands),
         served_dims=tuple(found.serves),
         double_buffered=found.double_buffered,
-        ports=ports,
+        ports=tuple(_port(p) for p in found.ports),
         size_bits=size,
         read_pj=found.read.value,
         write_pj=found.write.value,

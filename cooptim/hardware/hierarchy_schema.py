@@ -7,7 +7,9 @@ that it may lie in where one is known: interval: [64, 256]. Units: `cooptim.unit
 |---|---|
 | array.dims | name and size of each dimension of the MAC array |
 | array.systolic | dimensions along which operands hop one unit a cycle |
+| .min_size, .max_size, .step_size | what can be built of a dimension; left out: its size is given |
 | array.mac, array.clock | energy of one multiply-accumulate; cycles a second |
+| array.area, array.leakage | of one unit of the array; left out: 0 |
 | memories[] | nearest the MACs first; an operand's levels are those that list it: one that it bypasses does not |
 | .operands | what it holds; several share it |
 | .serves | array dimensions that one instance serves; along the others it is replicated |
@@ -19,6 +21,9 @@ that it may lie in where one is known: interval: [64, 256]. Units: `cooptim.unit
 | .area, .leakage | area a bit, and power of one instance at size `at`; left out: 0 |
 | .double_buffered | room (where its free part allows it), always, never |
 | .ports[] | kind read, write or read_write; width: bits a cycle and an access; granule: transfers round up to it |
+| .ports[].at | width at which read and write hold; they grow in proportion to it; left out: at any |
+| .ports[].min_width, .max_width | what can be built, in granules; left out: the width is given |
+| .ports[].area | area a bit of width; left out: 0 |
 | .ports[].serves | [operand, direction] pairs, each at one port: seen from the memory, low is towards the MACs |
 
 W and I are filled by write_from_high and handed on by read_to_low. O comes by write_from_low, leaves by read_to_high;
@@ -51,6 +56,16 @@ def _spell(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
+def _require_rising(place: str, names: Sequence[str], section: BaseModel) -> None:
+    """Least, present and largest value in that order, where they are given."""
+    found = [q for q in (getattr(section, name) for name in names) if q is not None]
+    values = [q.value for q in found]
+    if values != sorted(values):
+        unit = "" if found[0].quantity == "count" else " bit"
+        kind = names[1]
+        raise ValueError(f"{place}: {', '.join(names)} {_spell(values)}{unit}; legal: min <= {kind} <= max")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -60,6 +75,14 @@ class ArrayDim(_Strict):
 
     name: str = Field(pattern=r"^\w+$")
     size: Annotated[Quantity, _COUNT]
+    min_size: Annotated[Quantity, _COUNT] | None = None
+    max_size: Annotated[Quantity, _COUNT] | None = None
+    step_size: Annotated[Quantity, _COUNT] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ArrayDim":
+        _require_rising(f"array dimension {self.name}", ("min_size", "size", "max_size"), self)
+        return self
 
 
 class ArraySection(_Strict):
@@ -69,6 +92,8 @@ class ArraySection(_Strict):
     systolic: list[str]
     mac: Annotated[Quantity, _ENERGY]
     clock: Annotated[Quantity, Rule("frequency", above=True)]
+    area: Annotated[Quantity, Rule("area")] | None = None
+    leakage: Annotated[Quantity, Rule("power")] | None = None
 
 
 class PortSection(_Strict):
@@ -78,6 +103,10 @@ class PortSection(_Strict):
     kind: Literal["read", "write", "read_write"]
     width: Annotated[Quantity, _SIZE]
     granule: Annotated[Quantity, _SIZE]
+    at: Annotated[Quantity, _SIZE] | None = None
+    min_width: Annotated[Quantity, _SIZE] | None = None
+    max_width: Annotated[Quantity, _SIZE] | None = None
+    area: Annotated[Quantity, Rule("area_per_bit")] | None = None
     serves: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -101,6 +130,12 @@ class PortSection(_Strict):
             raise ValueError(
                 f"port {self.name}: granule {self.granule.value:g} bit above its width {self.width.value:g} bit; "
                 "legal: at most the width"
+            )
+        _require_rising(f"port {self.name}", ("min_width", "width", "max_width"), self)
+        if self.min_width is not None and self.min_width.value < self.granule.value:
+            raise ValueError(
+                f"port {self.name}: min_width {self.min_width.value:g} bit below its granule {self.granule.value:g} "
+                "bit; legal: from the granule on"
             )
         return self
 
@@ -134,11 +169,7 @@ class MemorySection(_Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> "MemorySection":
-        bounds = [q.value for q in (self.min_size, self.size, self.max_size) if q is not None]
-        if bounds != sorted(bounds):
-            raise ValueError(
-                f"memory {self.name}: min_size, size, max_size {_spell(bounds)} bit; legal: min <= size <= max"
-            )
+        _require_rising(f"memory {self.name}", ("min_size", "size", "max_size"), self)
         if self.size is None:
             odd = [
                 name for name in ("at", "table", "min_size", "max_size", "step_size", "leakage") if getattr(self, name)

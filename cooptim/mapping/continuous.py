@@ -348,7 +348,7 @@ def relaxed_price(
         memory = machine.memories[machine.levels(operand)[m]]
         port = memory.port(operand, direction)
         words = elements * bits / port.bw_max_bits * count
-        terms[key] = words * views[operand].instances(m) * _access_pj(memory, direction)
+        terms[key] = words * views[operand].instances(m) * memory.access_pj(operand, direction)
         energy = energy + terms[key]
         busy[memory.name, port.name] = busy.get((memory.name, port.name), 0.0) + words
     steps = jnp.exp(jnp.sum(tile.temporal, axis=(0, 1)))
@@ -370,11 +370,6 @@ def relaxed_price(
         cycles=smooth_max([steps, *busy.values()], sharpness) + fill + drain + hops,
         span=span,
     )
-
-
-def _access_pj(memory: Memory, direction: str) -> Any:
-    cost = memory.read_pj if direction.startswith("read") else memory.write_pj
-    return cost * memory.access_scale()
 
 
 def usable_room(memory: Memory) -> Any:

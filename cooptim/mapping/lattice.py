@@ -206,9 +206,8 @@ class _Builder:
         for key, transfer in transfers.items():
             operand, m, direction = key
             memory = self.machine.memories[self.machine.levels(operand)[m]]
-            cost = memory.read_pj if direction.startswith("read") else memory.write_pj
             count = accesses(transfer, key, levels[m], self.machine, self.rules)
-            total = total + count * (cost * memory.access_scale())
+            total = total + count * memory.access_pj(operand, direction)
         return total
 
     def fixed_outputs(self) -> float:

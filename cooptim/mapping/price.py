@@ -56,8 +56,7 @@ def price(
         operand, m, direction = key
         memory = machine.memories[machine.levels(operand)[m]]
         counts[key] = accesses(transfer, key, moved.levels[operand][m], machine, rules, xp)
-        cost = memory.read_pj if direction.startswith("read") else memory.write_pj
-        energies[key] = counts[key] * (cost * memory.access_scale())
+        energies[key] = counts[key] * memory.access_pj(operand, direction)
         total = total + energies[key]
     return Price(
         energy_pj=total,
