@@ -180,14 +180,15 @@ def snapped_chip(machine: Hierarchy, chip: Chip) -> Chip:
 def require_buildable(machine: Hierarchy, chip: Chip) -> None:
     """Raises ValueError that names the number, what was found and what can be built."""
     ranges = chip_ranges(machine)
+    dotted = {".".join(key): value for key, value in chip.width_bits.items()}
+    legal_widths = {".".join(key): kind for key, kind in ranges.width_bits.items()}
     for what, unit, values, legal in (
         ("side", "units", chip.sides, ranges.sides),
         ("size", "bit", chip.size_bits, ranges.size_bits),
-        ("width", "bit", chip.width_bits, ranges.width_bits),
+        ("width", "bit", dotted, legal_widths),
     ):
-        for key, value in values.items():
-            name = key if isinstance(key, str) else ".".join(key)
-            kind = legal.get(key)  # type: ignore[call-overload]
+        for name, value in values.items():
+            kind = legal.get(name)
             if kind is None:
                 raise ValueError(
                     f"machine {machine.name}: {what} of {name} is not free; give it a min and a max in the file, or "
