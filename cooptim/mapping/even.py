@@ -51,7 +51,7 @@ class EvenMapping:
     start_legal: bool
 
 
-def _orders() -> Int[np.ndarray, "operand dim"]:
+def slot_orders() -> Int[np.ndarray, "operand dim"]:
     """Order of the dims in a slot by its stationary operand: its irrelevant ones innermost."""
     rows = [[*IRRELEVANT[o], *(d for d in range(len(DIMS)) if d not in IRRELEVANT[o])] for o in OPERANDS]
     return np.array(rows)
@@ -61,7 +61,7 @@ def even_nests(
     factors: Int[np.ndarray, "slot dim n"], stay: Int[np.ndarray, "slot n"], unrolled: Nest, machine: Hierarchy
 ) -> Nest:
     """A batch of even mappings as a nest; `unrolled` gives the units."""
-    order = np.moveaxis(_orders()[stay], -1, 1)  # [slot, dim, n]
+    order = np.moveaxis(slot_orders()[stay], -1, 1)  # [slot, dim, n]
     loops = np.take_along_axis(factors, order, axis=1).astype(float)
     tiers, slots = operand_tiers(machine), factors.shape[0]
     w, i, o = (tuple(len(DIMS) * (t + 1) for t in tiers[operand]) for operand in OPERANDS)
@@ -75,7 +75,7 @@ def even_mapping(
     """The same by names, loops of 1 left out."""
     loops, ends = [], []
     for row, operand in zip(factors, stay, strict=True):
-        loops += [(DIMS[d], int(row[d])) for d in _orders()[operand] if row[d] > 1]
+        loops += [(DIMS[d], int(row[d])) for d in slot_orders()[operand] if row[d] > 1]
         ends.append(len(loops))
     tiers = operand_tiers(machine)
     return Mapping(tuple(loops), spatial, {o: tuple(ends[t] for t in tiers[o]) for o in OPERANDS})  # type: ignore[arg-type]

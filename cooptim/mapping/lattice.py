@@ -20,7 +20,16 @@ from jaxtyping import Bool, Float
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import IRRELEVANT, LayerShape
 from cooptim.mapping.rules import Rules
-from cooptim.mapping.transfers import Level, _inputs, _outputs, _rounded, _units, accesses, distinct, tiles_fed
+from cooptim.mapping.transfers import (
+    Level,
+    accesses,
+    distinct,
+    input_transfers,
+    output_transfers,
+    rounded_instances,
+    tiles_fed,
+    units_on,
+)
 from cooptim.workload import OPERANDS
 from cooptim.workload.dims import DIMS
 
@@ -110,13 +119,13 @@ class CutTable:
     drain: float
 
 
-def _partial_at(
+def partial_at(
     grid: Lattice, shape: LayerShape, unroll: Any, axes: list[int], temporal: tuple[int, ...]
 ) -> tuple[Any, Any]:
     """(whether outputs cut at a point leave it unfinished: irrelevant loops or units outside; how often they pass)."""
     left = math.prod(temporal[i] for i in IRRELEVANT["O"])
     inside = np.prod([grid.extents[i] for i in IRRELEVANT["O"]], axis=0)
-    units = _units(unroll, axes)
+    units = units_on(unroll, axes)
     spatial = any(units[i] > 1 for i in IRRELEVANT["O"])
     return (inside < left) | spatial, left / inside
 
@@ -140,7 +149,7 @@ def cut_table(
     covered = [math.prod(row[i] for row in unroll) for i in range(len(DIMS))]
     temporal = tuple(round(shape.bounds[i] / covered[i]) for i in range(len(DIMS)))
     grid = lattice(name, temporal)
-    build = _Builder(grid, shape, machine, rules, unroll, whole, temporal)
+    build = CutBuilder(grid, shape, machine, rules, unroll, whole, temporal)
     fixed = float(shape.macs * machine.mac_pj) + build.fixed_outputs()
     cuts = {operand: tuple(build.cuts(operand)) for operand in OPERANDS}
     systolic = [machine.array_dims.index(d) for d in machine.systolic_dims]
@@ -149,7 +158,9 @@ def cut_table(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Builder:
+class CutBuilder:
+    """Tiles, links and energies of cuts at every point of a lattice, for one unrolling (as in `Nest`)."""
+
     grid: Lattice
     shape: LayerShape
     machine: Hierarchy
@@ -158,39 +169,41 @@ class _Builder:
     whole: Any
     temporal: tuple[int, ...]
 
-    def _level(self, operand: str, m: int, unroll: Any, partial: Any, visits: Any = 1.0) -> Level:
+    def level(self, operand: str, m: int, unroll: Any, partial: Any, visits: Any = 1.0) -> Level:
+        """Level m of an operand when its cut lies at each point."""
         spread = self.machine.spread(operand)
-        inside = _units(unroll, [a for s in spread[: m + 1] for a in s])
-        outside = _units(unroll, [a for s in spread[m + 1 :] for a in s])
+        inside = units_on(unroll, [a for s in spread[: m + 1] for a in s])
+        outside = units_on(unroll, [a for s in spread[m + 1 :] for a in s])
         extents = [u * e for u, e in zip(inside, self.grid.extents, strict=True)]
         bits = {"W": self.shape.w_bits, "I": self.shape.i_bits, "O": self.shape.psum_bits}[operand]
         return Level(
             elements=distinct(extents, operand, self.shape, self.rules, np),
             bits=bits,
             period=self.grid.product,
-            instances=_rounded(math.prod(outside), np),
+            instances=rounded_instances(math.prod(outside), np),
             outer_moving=1.0,
             outer_idle=1.0,
             partial=partial,
             visits=visits,
         )
 
-    def _fed(self, operand: str, m: int, unroll: Any) -> float:
+    def fed(self, operand: str, m: int, unroll: Any) -> float:
+        """Tiles of the level below that an instance of level m feeds."""
         spread = self.machine.spread(operand)
         return float(tiles_fed(unroll, spread, operand, self.shape, self.rules, np)[m])
 
-    def _link(self, operand: str, m: int, unroll: Any) -> tuple[tuple[Level, ...], dict[Any, Any], Any]:
+    def link(self, operand: str, m: int, unroll: Any) -> tuple[tuple[Level, ...], dict[Any, Any], Any]:
         """(levels, transfers of the link between m and m+1, partial sums pass it) with the cut of m at each point."""
         spread = self.machine.spread(operand)
         outside = [a for s in spread[m + 2 :] for a in s]
         partial, visits = False, 1.0
         if operand == "O":
-            partial, visits = _partial_at(self.grid, self.shape, unroll, outside, self.temporal)
-        low = self._level(operand, m, unroll, False)
-        high = dataclasses.replace(self._level(operand, m + 1, unroll, partial, visits), period=self.cycles)
+            partial, visits = partial_at(self.grid, self.shape, unroll, outside, self.temporal)
+        low = self.level(operand, m, unroll, False)
+        high = dataclasses.replace(self.level(operand, m + 1, unroll, partial, visits), period=self.cycles)
         levels = (*([low] * (m + 1)), high, *([high] * (len(spread) - 1 - m - 2)))
-        make = _outputs if operand == "O" else _inputs
-        fed = self._fed(operand, m + 1, unroll)
+        make = output_transfers if operand == "O" else input_transfers
+        fed = self.fed(operand, m + 1, unroll)
         down = make(levels, m, 1.0, 1.0, self.cycles, self.shape, self.rules, np)
         up = make(levels, m + 1, fed, 1.0, self.cycles, self.shape, self.rules, np)
         found = {(operand, m, d): t for d, t in down.items() if d.endswith("high")}
@@ -199,6 +212,7 @@ class _Builder:
 
     @property
     def cycles(self) -> float:
+        """Temporal steps of the layer."""
         return float(math.prod(self.temporal))
 
     def _energy(self, transfers: dict[Any, Any], levels: tuple[Level, ...]) -> Any:
@@ -215,10 +229,10 @@ class _Builder:
         spread = self.machine.spread("O")
         outside = [a for s in spread[1:] for a in s]
         grid = dataclasses.replace(self.grid, extents=np.ones(len(DIMS)), product=np.ones(()))
-        partial, visits = _partial_at(grid, self.shape, self.unroll, outside, self.temporal)
-        inner = dataclasses.replace(self, grid=grid)._level("O", 0, self.unroll, partial, visits)
-        moved = _outputs(
-            (inner, inner), 0, self._fed("O", 0, self.unroll), 1.0, self.cycles, self.shape, self.rules, np
+        partial, visits = partial_at(grid, self.shape, self.unroll, outside, self.temporal)
+        inner = dataclasses.replace(self, grid=grid).level("O", 0, self.unroll, partial, visits)
+        moved = output_transfers(
+            (inner, inner), 0, self.fed("O", 0, self.unroll), 1.0, self.cycles, self.shape, self.rules, np
         )
         low = {("O", 0, d): t for d, t in moved.items() if d.endswith("low")}
         return float(self._energy(low, (inner, inner)))
@@ -230,13 +244,13 @@ class _Builder:
         still = np.prod([grid.extents[i] for i in moving], axis=0) == 1
         if not self.rules.operand_stays:
             still = still & (grid.product == 1)
-        level = self._level(operand, 0, self.unroll, False)
-        fed = self._fed(operand, 0, self.unroll)
+        level = self.level(operand, 0, self.unroll, False)
+        fed = self.fed(operand, 0, self.unroll)
         levels = (level, level)
-        low = _inputs(levels, 0, fed, grid.product, self.cycles, self.shape, self.rules, np)["read_to_low"]
+        low = input_transfers(levels, 0, fed, grid.product, self.cycles, self.shape, self.rules, np)["read_to_low"]
         energy = self._energy({(operand, 0, "read_to_low"): low}, levels)
-        whole = _inputs(
-            (self._level(operand, 0, self.whole, False),) * 2, 0, self._fed(operand, 0, self.whole), grid.product,
+        whole = input_transfers(
+            (self.level(operand, 0, self.whole, False),) * 2, 0, self.fed(operand, 0, self.whole), grid.product,
             self.cycles, self.shape, self.rules, np,
         )["read_to_low"]  # fmt: skip
         late = self._late({(operand, 0, "read_to_low"): whole})
@@ -259,13 +273,13 @@ class _Builder:
         places = self.machine.levels(operand)
         found = [] if operand == "O" else [self._stay(operand)]
         for m in range(len(places) - 1):
-            levels, transfers, partial = self._link(operand, m, self.unroll)
+            levels, transfers, partial = self.link(operand, m, self.unroll)
             energy = np.broadcast_to(self._energy(transfers, levels), self.grid.shape)
             memory = self.machine.memories[places[m]]
             bits = np.where(partial, self.shape.psum_bits, self.shape.o_bits) if operand == "O" else levels[m].bits
             tile = np.broadcast_to(levels[m].elements * bits, self.grid.shape)
             room = memory.size_bits / (2.0 if memory.double_buffered == "always" else 1.0)
-            _, whole, _ = self._link(operand, m, self.whole)
+            _, whole, _ = self.link(operand, m, self.whole)
             late = self._late(whole)
             found.append(Cut(operand, m, places[m], np.where(tile <= room, energy, np.inf), tile, late))
         return found

@@ -148,8 +148,8 @@ def positions(extents: Sequence[Any], shape: LayerShape, rules: Rules, xp: Any) 
     return product
 
 
-def _units(unroll: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[Any]:
-    """Unrolling of each dim over some array dimensions."""
+def units_on(unroll: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[Any]:
+    """Units of each dim (in the order of DIMS) on some array dimensions."""
     found: list[Any] = [1.0] * len(DIMS)
     for axis in axes:
         found = [have * units for have, units in zip(found, unroll[axis], strict=True)]
@@ -169,20 +169,20 @@ def _levels(
     bits = {"W": shape.w_bits, "I": shape.i_bits, "O": shape.psum_bits}[operand]
     for m, cut in enumerate(cuts):
         inner += list(spread[m])
-        units = _units(unroll, inner)
+        units = units_on(unroll, inner)
         below = slots.below(cut)
         held = slots.kept(operand, cut)
         outside = [a for s in spread[m + 1 :] for a in s]
         partial, visits = False, 1.0
         if operand == "O":
             visits, turning = slots.revisits(lower)
-            partial = turning | any(_units(unroll, outside)[j] > 1 for j in IRRELEVANT["O"])
+            partial = turning | any(units_on(unroll, outside)[j] > 1 for j in IRRELEVANT["O"])
         levels.append(
             Level(
                 elements=distinct(slots.extents(below, units, wanted), operand, shape, rules, xp),
                 bits=bits,
                 period=slots.product(held),
-                instances=_rounded(math.prod(_units(unroll, outside)), xp),
+                instances=rounded_instances(math.prod(units_on(unroll, outside)), xp),
                 outer_moving=slots.outer_run(held, lower, operand, "moving") if runs else 1.0,
                 outer_idle=slots.outer_run(held, lower, operand, "idle") if runs else 1.0,
                 partial=partial,
@@ -203,10 +203,10 @@ def tiles_fed(
     """
     own, inner, before = [], [], 1.0
     for axes in spread:
-        apart = _plain_units(_units(unroll, axes), operand)
+        apart = _plain_units(units_on(unroll, axes), operand)
         if operand == "I":
             inner += list(axes)
-            plane = positions(_units(unroll, inner), shape, rules, xp)
+            plane = positions(units_on(unroll, inner), shape, rules, xp)
             apart = apart * plane / before if rules.exact_words else apart * (plane / before)
             before = plane
         own.append(apart)
@@ -222,7 +222,8 @@ def _plain_units(units: Sequence[Any], operand: str) -> Any:
     return product
 
 
-def _rounded(units: Any, xp: ModuleType) -> Any:
+def rounded_instances(units: Any, xp: ModuleType) -> Any:
+    """Whole instances of a memory outside fractional units."""
     return xp.rint(xp.round(units, 3))
 
 
@@ -254,7 +255,7 @@ def traffic(
     levels, transfers, stays = {}, {}, {}
     for operand in OPERANDS:
         levels[operand], fed, stays[operand] = _levels(slots, nest, unroll, operand, shape, machine, rules, runs)
-        make = _outputs if operand == "O" else _inputs
+        make = output_transfers if operand == "O" else input_transfers
         for m in range(len(levels[operand])):
             for direction, transfer in make(
                 levels[operand], m, fed[m], stays[operand], cycles, shape, rules, xp
@@ -263,9 +264,14 @@ def traffic(
     return Traffic(levels, transfers, cycles, stays)
 
 
-def _inputs(
+def input_transfers(
     levels: tuple[Level, ...], m: int, fed: Any, stay: Any, cycles: Any, shape: LayerShape, rules: Rules, xp: ModuleType
 ) -> dict[str, Transfer]:
+    """What level m of an input operand moves, by direction.
+
+    Args:
+      levels: of the operand. fed: tiles of the level below that an instance feeds. stay: cycles at the MACs.
+    """
     below = levels[m - 1] if m else None
     period = below.period if below else stay
     elements = (below.elements if below else 1.0) * fed
@@ -276,9 +282,10 @@ def _inputs(
     return found
 
 
-def _outputs(
+def output_transfers(
     levels: tuple[Level, ...], m: int, fed: Any, _: Any, cycles: Any, shape: LayerShape, rules: Rules, xp: ModuleType
 ) -> dict[str, Transfer]:
+    """The same of the outputs; `_` takes the place of `stay`."""
     below, here = levels[m - 1] if m else None, levels[m]
     period = below.period if below else 1.0
     elements = (below.elements if below else 1.0) * fed
