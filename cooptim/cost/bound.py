@@ -7,7 +7,6 @@ import numpy as np
 
 from cooptim.cost.energy import access_pj
 from cooptim.cost.report import CostReport
-from cooptim.cost.words import facts
 from cooptim.hardware.dvafs import (
     activity_divisor,
     critical_path,
@@ -20,6 +19,7 @@ from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.workload import Workload
+from cooptim.workload.graph import facts
 
 _SLACK = 1e-5  # relative room for rounding: deadlines are met to 1e-6, clocks stand within 1e-4 of a grid step
 

@@ -12,7 +12,7 @@ from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_p
 from cooptim.cost.latency import layer_latency_ns
 from cooptim.cost.report import CostReport
 from cooptim.cost.residency import Residency, residency
-from cooptim.cost.words import Facts, Words, expected_words, facts
+from cooptim.cost.words import Words, expected_words
 from cooptim.design.design import Design
 from cooptim.hardware.dvafs import leakage_mw
 from cooptim.hardware.machine import Machine
@@ -20,6 +20,7 @@ from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.network.stats import Stats, dense_stats
 from cooptim.workload import Workload
+from cooptim.workload.graph import Facts, facts
 
 KINKS: tuple[str, ...] = (  # where a gradient may jump; everywhere else the report is smooth
     "a width equal to the slot of a mode with a share",

@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from cooptim.cost.words import Facts, Words
+from cooptim.cost.words import Words
 from cooptim.hardware.machine import Machine
+from cooptim.mapping.residency import found_inputs, kept_maps, resident_weights
+from cooptim.workload.graph import Facts
 
 
 class Residency(NamedTuple):
@@ -35,51 +35,6 @@ def working_set_bits(machine: Machine, words: Words, mode: Float[Array, "layer m
     copies = 2.0 if machine.buffer.double_buffered else 1.0
     tiles = (words.tile_w + words.tile_i + words.tile_o) * (mode @ slots)
     return copies * tiles + words.tile_psum * float(machine.datapath.accumulator_bits)
-
-
-def kept_maps(
-    facts: Facts, room_bits: Float[Array, "layer"], map_bits: Float[Array, "layer"]
-) -> tuple[Float[Array, "layer"], Float[Array, "layer"]]:
-    """(share of each layer's output that is kept until its last use, bits kept on chip while each layer runs).
-
-    While layer j runs, the maps alive share its room in proportion: phi_j = min(1, room_j / sum of alive maps). A map
-    is kept at the smallest phi of its life, so that the sum fits at every layer. Kinks: phi_j = 1, equal phi.
-
-    Args:
-      room_bits: buffer left beside the tiles; negative counts as 0. map_bits: each layer's output as stored.
-    """
-    alive = jnp.asarray(facts.alive, map_bits.dtype)
-    demand = map_bits @ alive
-    crowded = demand > 0
-    phi = jnp.where(crowded, jnp.clip(room_bits / jnp.where(crowded, demand, 1.0), 0.0, 1.0), 1.0)
-    kept = jnp.min(jnp.where(facts.alive, phi[None, :], 1.0), axis=1)
-    kept = jnp.where(facts.alive.any(axis=1), kept, 0.0)
-    return kept, (kept * map_bits) @ alive
-
-
-def resident_weights(
-    capacity_bits: Float[Array, ""], stored_bits: Float[Array, "layer"], saved_pj: Float[Array, "layer"]
-) -> Float[Array, "layer"]:
-    """Share of each layer's weights that stays between inferences: most energy saved per stored bit first.
-
-    The saving is linear in the shares and a share may be any number of words, so this is the fractional knapsack and
-    greedy order is its optimum: no other choice of what stays within `capacity_bits` saves more energy. The order is
-    taken without gradient; the share of the layer at the edge carries it. Kinks: capacity at the edge of a layer,
-    equal densities.
-
-    Args:
-      stored_bits: size of all weights of a layer as stored; 0 where nothing may stay.
-      saved_pj: energy saved when all of them stay.
-
-    Source: Dantzig, "Discrete-variable extremum problems", Operations Research 5(2), 1957.
-    """
-    some = stored_bits > 0
-    size = jnp.where(some, stored_bits, 1.0)
-    value = jax.lax.stop_gradient(jnp.where(some, saved_pj / size, -1.0))
-    place = np.arange(len(stored_bits))
-    first = (value[:, None] > value) | ((value[:, None] == value) & (place[:, None] < place))  # [before, after]
-    before = jnp.where(some, stored_bits, 0.0) @ first.astype(size.dtype)
-    return jnp.where(some, jnp.clip((capacity_bits - before) / size, 0.0, 1.0), 0.0)
 
 
 def residency(
@@ -111,5 +66,4 @@ def residency(
     resident = resident_weights(capacity, jnp.asarray(facts.stored_words, working.dtype) * weight_link_bits, saved_pj)
     if powered_down:
         resident = jnp.where(machine.supply.retention_v > 0, resident, 0.0)
-    found = jnp.min(jnp.where(facts.produces, kept[:, None], 1.0), axis=0)
-    return Residency(working, demand, kept, jnp.where(facts.from_input, 0.0, found), resident)
+    return Residency(working, demand, kept, found_inputs(facts, kept), resident)

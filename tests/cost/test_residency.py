@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooptim.cost.residency import kept_maps, resident_weights
-from cooptim.cost.words import facts
+from cooptim.mapping.residency import kept_maps, resident_weights
 from cooptim.workload import Bounds, Layer, Workload
+from cooptim.workload.graph import facts
 
 CHAIN = facts(
     Workload(
