@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from cooptim.hardware.machine import Datapath, Machine, Mode, Supply
 
 _GRID_SLACK = 1e-4  # of one grid step: a value this close below a grid point stands on it
-_HALVINGS = 80  # of the bracket in `supply_for_clock`; the result is exact in float64
+_HALVINGS = 80  # of the bracket in `supply_at_speed`; the result is exact in float64
 
 
 def activity_divisor(
@@ -27,7 +27,9 @@ def activity_divisor(
     Source: published on the diagonal b_W = b_I = 4 only: 12.5 at 1x4b (k1) and 3.2 at 4x4b (k3). Assumptions: the power
     law between the anchors, the geometric mean off the diagonal, and gating inside a slot of a subword mode.
     """
-    return _divisor(datapath, float(mode.lanes), float(mode.slot_bits), weight_bits, input_bits)
+    d = datapath
+    lanes, slot = float(mode.lanes), float(mode.slot_bits)
+    return scaled_divisor(d.gating_exponent, d.subword_exponent, lanes, slot, weight_bits, input_bits)
 
 
 def activity_divisors(
@@ -36,13 +38,21 @@ def activity_divisors(
     """`activity_divisor` of every mode, on a last axis."""
     wide_w, wide_i = jnp.asarray(weight_bits)[..., None], jnp.asarray(input_bits)[..., None]
     lanes, slots = (np.asarray([getattr(m, x) for m in datapath.modes], wide_w.dtype) for x in ("lanes", "slot_bits"))
-    return _divisor(datapath, lanes, slots, wide_w, wide_i)
+    return scaled_divisor(datapath.gating_exponent, datapath.subword_exponent, lanes, slots, wide_w, wide_i)
 
 
-def _divisor(datapath, lanes, slot, weight_bits, input_bits):  # type: ignore[no-untyped-def]
-    held_w, held_i = (jnp.minimum(jnp.maximum(bits, 1.0), slot) for bits in (weight_bits, input_bits))
-    unused = slot / jnp.sqrt(held_w * held_i)
-    return lanes**datapath.subword_exponent * unused**datapath.gating_exponent
+def scaled_divisor(
+    gating_exponent: Float[ArrayLike, ""],
+    subword_exponent: Float[ArrayLike, ""],
+    lanes: Float[ArrayLike, "..."],
+    slot_bits: Float[ArrayLike, "..."],
+    weight_bits: Float[ArrayLike, "..."],
+    input_bits: Float[ArrayLike, "..."],
+) -> Float[Array, "..."]:
+    """The law of `activity_divisor` for any multiplier: `lanes` of `slot_bits` that hold operands of these widths."""
+    held_w, held_i = (jnp.minimum(jnp.maximum(bits, 1.0), slot_bits) for bits in (weight_bits, input_bits))
+    unused = slot_bits / jnp.sqrt(held_w * held_i)
+    return jnp.asarray(lanes) ** subword_exponent * unused**gating_exponent
 
 
 def critical_path(supply: Supply, width_bits: float | int, active_bits: Float[ArrayLike, "*#n"]) -> Float[Array, "..."]:
@@ -53,14 +63,21 @@ def critical_path(supply: Supply, width_bits: float | int, active_bits: Float[Ar
     return 1.0 - supply.path_share * (1.0 - jnp.minimum(active_bits, width_bits) / width_bits)
 
 
-def speed(supply: Supply, supply_v: Float[ArrayLike, "*#n"]) -> Float[Array, "..."]:
+def gate_speed(
+    supply_v: Float[ArrayLike, "*#n"], threshold_v: Float[ArrayLike, ""], alpha: Float[ArrayLike, ""]
+) -> Float[Array, "..."]:
     """Speed of a gate at this supply, (V - V_t)^alpha / V; 0 at and below the threshold.
 
     Source: alpha-power law, Sakurai & Newton, IEEE JSSC 25(2), 1990.
     """
-    over = supply_v - supply.threshold_v
+    over = jnp.asarray(supply_v) - threshold_v
     on = over > 0
-    return jnp.where(on, jnp.where(on, over, 1.0) ** supply.alpha / supply_v, 0.0)
+    return jnp.where(on, jnp.where(on, over, 1.0) ** alpha / jnp.where(on, supply_v, 1.0), 0.0)
+
+
+def speed(supply: Supply, supply_v: Float[ArrayLike, "*#n"]) -> Float[Array, "..."]:
+    """`gate_speed` with the threshold and exponent of this supply."""
+    return gate_speed(supply_v, supply.threshold_v, supply.alpha)
 
 
 def max_clock_ghz(
@@ -79,22 +96,31 @@ def supply_for_clock(
     ceiling: a result above it says that the clock is out of reach.
     """
     wanted = freq_ghz * path / supply.nominal_ghz * speed(supply, supply.nominal_v)
-    target = jax.lax.stop_gradient(wanted)
+    value = supply_at_speed(wanted, supply.threshold_v, supply.alpha, 4.0 * supply.ceiling_v)
+    return jnp.maximum(value, supply.floor_v)
+
+
+def supply_at_speed(
+    wanted: Float[ArrayLike, "*#n"],
+    threshold_v: Float[ArrayLike, ""],
+    alpha: Float[ArrayLike, ""],
+    highest_v: Float[ArrayLike, ""],
+) -> Float[Array, "..."]:
+    """The supply of this `gate_speed` [V], at most highest_v; differentiable in all but the last."""
+    target = jax.lax.stop_gradient(jnp.asarray(wanted))
 
     def halve(_, bracket):  # type: ignore[no-untyped-def]
         low, high = bracket
         middle = 0.5 * (low + high)
-        slow = speed(supply, middle) < target
+        slow = gate_speed(middle, threshold_v, alpha) < target
         return jnp.where(slow, middle, low), jnp.where(slow, high, middle)
 
     zero = jnp.zeros_like(target)
-    start = (zero + supply.threshold_v, zero + 4.0 * supply.ceiling_v)
-    found = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, start)[1])
-    over = found - jax.lax.stop_gradient(supply.threshold_v)
-    slope = speed(supply, found) * (supply.alpha / jnp.where(over > 0, over, 1.0) - 1.0 / found)
+    found = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, (zero + threshold_v, zero + highest_v))[1])
+    over = found - jax.lax.stop_gradient(threshold_v)
+    slope = gate_speed(found, threshold_v, alpha) * (alpha / jnp.where(over > 0, over, 1.0) - 1.0 / found)
     slope = jnp.where(over > 0, jax.lax.stop_gradient(slope), 1.0)
-    value = found - (speed(supply, found) - wanted) / jnp.where(slope > 0, slope, 1.0)
-    return jnp.maximum(value, supply.floor_v)
+    return found - (gate_speed(found, threshold_v, alpha) - wanted) / jnp.where(slope > 0, slope, 1.0)
 
 
 def dynamic_scale(supply: Supply, supply_v: Float[ArrayLike, "*#n"]) -> Float[Array, "..."]:

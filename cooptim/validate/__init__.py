@@ -1,6 +1,8 @@
 """Does the model tell the truth: published numbers and what other tools answer beside the model's."""
 
 from cooptim.validate.compare import GoldenRow
-from cooptim.validate.golden import Row, envision_rows
+from cooptim.validate.eyeriss import eyeriss_rows
+from cooptim.validate.golden import envision_rows
+from cooptim.validate.row import Row
 
-__all__ = ["GoldenRow", "Row", "envision_rows"]
+__all__ = ["GoldenRow", "Row", "envision_rows", "eyeriss_rows"]

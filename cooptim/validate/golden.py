@@ -1,13 +1,12 @@
 """Published figures of Envision beside the model's, each with unit, source and tolerance."""
 
-import dataclasses
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cooptim.hardware.dvafs import critical_path, supply_for_clock
 from cooptim.hardware.load import MachineFile, load_machine_file
 from cooptim.hardware.reference import PUBLISHED, dvafs_ratios, operating_power_mw, sparse_gain
+from cooptim.validate.row import Row
 
 _TOLERANCE = 0.05  # of the published ratios
 # Seen in public reading and course notes on the papers, Moons et al.
@@ -21,34 +20,6 @@ _TITLES: dict[str, str] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One figure.
-
-    Attributes:
-      published: None where nothing was published; then `note` says what the model's value is worth.
-      low, high: the model's value over the machine file's interval, equal to `model` where there is none.
-      tolerance: relative; None when the row is for information only.
-    """
-
-    name: str
-    unit: str
-    published: float | None
-    model: float
-    low: float
-    high: float
-    tolerance: float | None
-    source: str
-    note: str = ""
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the model is within the tolerance; None for a row that is not checked."""
-        if self.published is None or self.tolerance is None:
-            return None
-        return abs(self.model / self.published - 1.0) <= self.tolerance
-
-
 def envision_rows(file: MachineFile | None = None) -> list[Row]:
     """The four published ratios, the powers behind them, and what is known without being checked.
 
@@ -59,13 +30,13 @@ def envision_rows(file: MachineFile | None = None) -> list[Row]:
     machine, point = file.machine, file.reference
     ratios = dvafs_ratios(machine, point)
     rows = [
-        _row(title, "1", PUBLISHED[name], float(ratios[name]), _TOLERANCE, _DATE) for name, title in _TITLES.items()
+        Row.of(title, "1", PUBLISHED[name], float(ratios[name]), _TOLERANCE, _DATE) for name, title in _TITLES.items()
     ]
     reference = _power_mw(file, 1, 1.0)
-    rows.append(_row("power of 1x16b at 200 MHz", "mW", 300.0, reference, _TOLERANCE, _DATE))
-    rows.append(_row("power of 4x4b at 50 MHz", "mW", 18.0, _power_mw(file, 4, 0.25), _TOLERANCE, _DATE))
+    rows.append(Row.of("power of 1x16b at 200 MHz", "mW", 300.0, reference, _TOLERANCE, _DATE))
+    rows.append(Row.of("power of 4x4b at 50 MHz", "mW", 18.0, _power_mw(file, 4, 0.25), _TOLERANCE, _DATE))
     rows.append(
-        _row("power of 4x4b at 200 MHz", "mW", 104.0, _power_mw(file, 4, 1.0), None, _DATE, "a caption says 108 mW")
+        Row.of("power of 4x4b at 200 MHz", "mW", 104.0, _power_mw(file, 4, 1.0), None, _DATE, "a caption says 108 mW")
     )
     # The exponent of the subword divisor is published at 4 lanes only: 2 lanes follow from its interval.
     interval = file.numbers["datapath.subword_exponent"].interval or ()
@@ -78,18 +49,12 @@ def envision_rows(file: MachineFile | None = None) -> list[Row]:
         )
     )  # fmt: skip
     rows.append(
-        _row(
+        Row.of(
             "dense over sparse power, half of both operands zero", "1", 18.0 / 7.6,
             float(sparse_gain(machine, point, 0.5, 0.5)), None, _ISSCC, "the zero rate of the chip was not published",
         )
     )  # fmt: skip
     return rows
-
-
-def _row(
-    name: str, unit: str, published: float, model: float, tolerance: float | None, source: str, note: str = ""
-) -> Row:
-    return Row(name, unit, published, model, model, model, tolerance, source, note)
 
 
 def _power_mw(file: MachineFile, lanes: int, clock_share: float) -> float:
