@@ -27,8 +27,8 @@ from cooptim.workload.graph import Facts, facts
 
 
 @dataclasses.dataclass(frozen=True)
-class _Homes:
-    """The homes of a machine, and what they say of a workload."""
+class Homes:
+    """Indices of the memories where a machine keeps maps and weights, and what they say of a workload."""
 
     machine: Hierarchy
     maps: int | None
@@ -41,6 +41,7 @@ class _Homes:
         return tiles * (2.0 if self.machine.memories[home].double_buffered == "always" else 1.0)
 
     def room(self, home: int | None) -> Any:
+        """Size of a home [bit], 0 where there is none."""
         return 0.0 if home is None else self.machine.memories[home].size_bits
 
     def second_found(self) -> bool:
@@ -58,8 +59,9 @@ class _Homes:
         return xp.maximum(shape.o_bits, xp.max(xp.where(known.produces, read[None, :], 0.0), axis=1))
 
 
-def _homes(machine: Hierarchy) -> _Homes:
-    return _Homes(machine, map_home(machine), weight_home(machine))
+def homes_of(machine: Hierarchy) -> Homes:
+    """The homes of a machine."""
+    return Homes(machine, map_home(machine), weight_home(machine))
 
 
 def _needs(
@@ -80,7 +82,7 @@ def _needs(
       final_pj: of the final words of O over the links out of the maps' home.
       parts: instances of the weights' home that hold different weights of a layer.
     """
-    homes, known = _homes(machine), facts(workload)
+    homes, known = homes_of(machine), facts(workload)
     zero = energy_pj * 0.0
 
     def paid(operand: str, home: int | None) -> Any:
@@ -105,7 +107,7 @@ def _needs(
     )
 
 
-def _outside(machine: Hierarchy, operand: str, home: int | None) -> list[int]:
+def replicating_axes(machine: Hierarchy, operand: str, home: int | None) -> list[int]:
     """Array dimensions over which a memory is replicated."""
     if home is None:
         return []
@@ -125,7 +127,7 @@ def relaxed_needs(found: RelaxedPrice, tile: Tiling, stack: Stack, workload: Wor
             f"stack of {len(stack.names)} layers ({', '.join(stack.names[:3])}, ...) for workload {workload.name} of "
             f"{len(workload.names)} ({', '.join(workload.names[:3])}, ...); stack its layers, all of them, in its order"
         )
-    axes = _outside(machine, "W", weight_home(machine))
+    axes = replicating_axes(machine, "W", weight_home(machine))
     logs = sum((tile.units[a][d] for a in axes for d in MOVES_WHOLLY["W"]), jnp.zeros_like(found.energy_pj))
     cycles = _final_cycles(stack.shape, machine)
     final = sum((n * _memory(machine, k).access_pj(k[0], k[2]) for k, n in cycles.items()), 0.0 * found.energy_pj)
@@ -160,7 +162,7 @@ def relaxed_cycles(
     Args:
       sharpness: as given to `relaxed_price`.
     """
-    known, homes = facts(workload), _homes(machine)
+    known, homes = facts(workload), homes_of(machine)
     none = jnp.zeros_like(found.energy_pj)
     gone = dict.fromkeys(found.port_cycles, none)
 
@@ -174,7 +176,7 @@ def relaxed_cycles(
                                  ("W", homes.weights, weights)):  # fmt: skip
         for key in inward_keys(machine, operand, home):
             each = _memory(machine, key).access_pj(operand, key[2])
-            outside = _outside(machine, operand, machine.levels(operand)[key[1]])
+            outside = replicating_axes(machine, operand, machine.levels(operand)[key[1]])
             instances = jnp.exp(sum((jnp.sum(tile.units[a], axis=0) for a in outside), none))
             instances = instances if stack.unroll is None else jnp.rint(instances)
             leave(
@@ -197,7 +199,7 @@ def exact_needs(
 ) -> Needs:
     """The needs of one exact price a layer of the workload, in its order; numpy, float64."""
     repeat = np.array([float(layer.repeat) for layer in workload.layers])
-    axes = _outside(machine, "W", weight_home(machine))
+    axes = replicating_axes(machine, "W", weight_home(machine))
     parts = [math.prod(nest.unroll[a][d] for a in axes for d in MOVES_WHOLLY["W"]) for nest in nests]
     keys = prices[0].transfer_pj if prices else {}
     columns = jax.tree.map(lambda *leaves: np.array(leaves, dtype=np.float64), *shapes)
@@ -216,12 +218,31 @@ def exact_needs(
     )
 
 
+def gone_keys(priced: Price, machine: Hierarchy, known: Facts, layer: int, stays: Stay) -> tuple[Key, ...]:
+    """The transfers of a layer that wholly stay away: of its input, of resident weights, and of its final outputs
+    over links that no partial sum takes."""
+    homes = homes_of(machine)
+    keys: tuple[Key, ...] = ()
+    if stays.kept_input[layer] == 1.0:
+        keys += inward_keys(machine, "I", homes.maps)
+        keys += inward_keys(machine, "W", homes.maps) if known.is_product[layer] else ()
+    if stays.resident[layer] == 1.0:
+        keys += inward_keys(machine, "W", homes.weights)
+    if stays.kept_map[layer] == 1.0 and not homes.leaves(known)[layer]:
+        keys += tuple(key for key in outward_keys(machine, homes.maps) if not _above(priced, key).partial)
+    return keys
+
+
+def _above(priced: Price, key: Key) -> Any:
+    """The level of O above a link of one of its outward transfers."""
+    return priced.traffic.levels["O"][key[1] + 1 if key[2] == "read_to_high" else key[1]]
+
+
 def _final_pj(priced: Price, shape: LayerShape, machine: Hierarchy) -> float:
     """Energy of the final words of O out of the maps' home: one of the visits of each link, at final width."""
     total = 0.0
     for key in outward_keys(machine, map_home(machine)):
-        _, m, direction = key
-        above = priced.traffic.levels["O"][m + 1 if direction == "read_to_high" else m]
+        above = _above(priced, key)
         width = shape.o_bits / shape.psum_bits if above.partial else 1.0
         total += float(priced.transfer_pj[key]) / float(above.visits) * float(width)
     return total
