@@ -199,8 +199,6 @@ def exact_needs(
 ) -> Needs:
     """The needs of one exact price a layer of the workload, in its order; numpy, float64."""
     repeat = np.array([float(layer.repeat) for layer in workload.layers])
-    axes = replicating_axes(machine, "W", weight_home(machine))
-    parts = [math.prod(nest.unroll[a][d] for a in axes for d in MOVES_WHOLLY["W"]) for nest in nests]
     keys = prices[0].transfer_pj if prices else {}
     columns = jax.tree.map(lambda *leaves: np.array(leaves, dtype=np.float64), *shapes)
     tiles = [demand_bits(priced, shape, machine) for priced, shape in zip(prices, shapes, strict=True)]
@@ -213,9 +211,16 @@ def exact_needs(
         {key: np.array([float(priced.transfer_pj[key]) for priced in prices]) for key in keys},
         np.array([_final_pj(priced, shape, machine) for priced, shape in zip(prices, shapes, strict=True)]),
         {m.name: np.array([math.fsum(row[m.name].values()) for row in tiles]) for m in machine.memories},
-        np.array(parts, dtype=np.float64),
+        np.array([weight_parts(nest, machine) for nest in nests]),
         np,
     )
+
+
+def weight_parts(nest: Nest, machine: Hierarchy) -> float:
+    """Instances of the weights' home that hold different weights; fractional as the unrolling is, so that an instance
+    holds the most of any."""
+    axes = replicating_axes(machine, "W", weight_home(machine))
+    return float(math.prod(nest.unroll[a][d] for a in axes for d in MOVES_WHOLLY["W"]))
 
 
 def gone_keys(priced: Price, machine: Hierarchy, known: Facts, layer: int, stays: Stay) -> tuple[Key, ...]:

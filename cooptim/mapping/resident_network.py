@@ -21,12 +21,12 @@ import numpy as np
 
 from cooptim.hardware.hierarchy import Hierarchy, Port
 from cooptim.mapping.keeping import Costs, Keeping, keep_best, least_energy_pj
-from cooptim.mapping.needs import exact_needs, gone_keys, homes_of, replicating_axes, resident_cycles
+from cooptim.mapping.needs import exact_needs, gone_keys, homes_of, resident_cycles, weight_parts
 from cooptim.mapping.nest import LayerShape, Mapping, nest_of
 from cooptim.mapping.price import Price, price
 from cooptim.mapping.residency import Needs, inward_keys, outward_keys, stay
 from cooptim.mapping.rules import HARDWARE, Rules
-from cooptim.mapping.search import Certificate, Spatial, best_mapping
+from cooptim.mapping.search import Certificate, Spatial, best_mapping, spatial_options, unrolled
 from cooptim.mapping.transfers import Key
 from cooptim.workload import Workload
 from cooptim.workload.graph import facts
@@ -177,9 +177,7 @@ def best_residency(
     options = [_mapped(workload, shapes, mappings, machine, rules) for mappings in sets]
     chosen = keep_best(known, [option.needs for option in options])
     taken = tuple(options[o].mappings[j] for j, o in enumerate(chosen.options))
-    bound = least_energy_pj(
-        known, _floors(workload, [shapes[name] for name in workload.names], machine, whole, options[0].needs)
-    )
+    bound = least_energy_pj(known, _floors(search, whole, options[0].needs))
     return _network(workload, shapes, machine, rules, options[0], taken, chosen, min(bound, chosen.energy_pj))
 
 
@@ -209,6 +207,16 @@ class _Search:
                 self.known[memo] = self._best(name, keys, spatial, room)
             found[name] = self.known[memo]
         return found
+
+    def most_parts(self) -> np.ndarray:
+        """Of each layer, the most instances of the weights' home that hold different weights under any unrolling."""
+        found = []
+        for name in self.workload.names:
+            shape = self.shapes[name]
+            tried = spatial_options(shape, self.machine) if self.spatial is None else self.spatial[name]
+            nests = [unrolled(name, shape, option, self.machine) for option in tried]
+            found.append(max(weight_parts(nest, self.machine) for nest in nests))
+        return np.array(found)
 
     def _keys(self, j: int, free: tuple[bool, bool, bool]) -> frozenset[Key]:
         """What residency may save of a layer, of what is free."""
@@ -261,18 +269,11 @@ def _relieved(machine: Hierarchy, keys: frozenset[Key]) -> Hierarchy:
     return dataclasses.replace(machine, memories=tuple(memories))
 
 
-def _floors(
-    workload: Workload,
-    shapes: Sequence[LayerShape],
-    machine: Hierarchy,
-    whole: AbstractMapping[Any, AbstractMapping[str, Certificate]],
-    needs: Needs,
-) -> Costs:
+def _floors(search: _Search, whole: AbstractMapping[Any, AbstractMapping[str, Certificate]], needs: Needs) -> Costs:
     """The least that each layer costs by what residency saves it, as one mapping with tiles of no size."""
-    n = len(workload.layers)
+    workload, n = search.workload, len(search.workload.layers)
     bounds = {free: np.array([x.repeat * whole[free][x.name].bound for x in workload.layers]) for free in whole}
-    sizes = [size for _, size in machine.array]
-    parts = math.prod(sizes[a] for a in replicating_axes(machine, "W", homes_of(machine).weights))
+    bits = np.array([float(search.shapes[name].w_bits) for name in workload.names])
     table = np.array([[[bounds[f, k, w] for w in (False, True)] for k in (False, True)] for f in (False, True)])
     return Costs(
         energy_pj=np.moveaxis(table[:, :, 0], -1, 0)[None],
@@ -280,7 +281,7 @@ def _floors(
         weight_tile_bits=np.zeros((1, n)),
         map_bits=needs.map_bits,
         weight_pj=np.max(table[:, :, 0] - table[:, :, 1], axis=(0, 1)),
-        weight_bits=facts(workload).stored_words * np.array([float(s.w_bits) for s in shapes]) / parts,
+        weight_bits=facts(workload).stored_words * bits / search.most_parts(),
         map_room_bits=float(needs.map_room_bits),
         weight_room_bits=float(needs.weight_room_bits),
         shared=needs.shared,
