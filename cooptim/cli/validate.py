@@ -1,6 +1,7 @@
 """`cooptim validate`."""
 
 import argparse
+import dataclasses
 import sys
 
 from rich import box
@@ -11,7 +12,11 @@ from cooptim.cli.golden import golden
 from cooptim.hardware.load import load_machine_file
 from cooptim.reporting.golden import Comparison, comparison
 from cooptim.reporting.spell import digits
-from cooptim.validate import Row, envision_rows
+from cooptim.validate import Row, envision_rows, eyeriss_rows, multiplier_rows
+
+_LIMITS = ("below", "above")
+_EXACT = 1e-4  # a smaller tolerance is that of rounding
+_SIGNS = {"equal": "", "below": "< ", "above": "> ", "inside": ""}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,7 +25,11 @@ def run(options: argparse.Namespace) -> int:
         return _show(_replayed(options), options.verbose)
     if options.files:
         return _show([golden(path) for path in options.files], options.verbose)
-    return _machine(options)
+    if options.claims:
+        return _claims()
+    if options.machine is not None:
+        return _print(envision_rows(load_machine_file(options.machine)))
+    return _print([*envision_rows(), *multiplier_rows(), *eyeriss_rows()])
 
 
 def _replayed(options: argparse.Namespace) -> list[Comparison]:
@@ -40,22 +49,36 @@ def _show(found: list[Comparison], verbose: bool) -> int:
     return 0 if all(one.holds for one in found) else 1
 
 
-def _machine(options: argparse.Namespace) -> int:
-    rows = envision_rows(load_machine_file(options.machine))
+def _claims() -> int:
+    from cooptim.validate.predictions import not_yet_modelled, predicted_rows
+
+    rows, later = predicted_rows(), not_yet_modelled()
+    found = _print([dataclasses.replace(row, source=row.note, note="") for row in rows], "from")
+    inside, vague = sum(row.holds is True for row in rows), sum(not row.informative for row in rows)
+    text = f"{len(rows) + len(later)} claims are predicted: {inside} inside their tolerance, "
+    text += f"{len(rows) - inside - vague} outside, {vague} uninformative (ends more than 3 times apart), "
+    Console().print(text + f"{len(later)} not yet modelled:")
+    for claim in later:
+        Console().print(f"  {claim.system}: {claim.claim} ({claim.value} {claim.unit})")
+    return found
+
+
+def _print(rows: list[Row], why: str = "source") -> int:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("figure", overflow="fold")
     for heading in ("published", "model", "off"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
-    table.add_column("source", overflow="fold")
+    table.add_column(why, overflow="fold")
     for row in rows:
         unit = "" if row.unit == "1" else f" {row.unit}"
-        span = digits(row.model) if row.low == row.high else f"{digits(row.low)}-{digits(row.high)}"
-        off = "" if row.published is None else f"{100 * (row.model / row.published - 1):+.1f} %"
+        ends = [digits(end) for end in (row.low, row.high)]
+        span = digits(row.model) if ends[0] == ends[1] else "-".join(ends)
+        off = "" if row.error is None or row.relation in _LIMITS else f"{100 * row.error:+.1f} %"
         source = f"{row.source}; {row.note}" if row.note else row.source
         table.add_row(
             row.name,
-            "" if row.published is None else f"{digits(row.published)}{unit}",
+            "" if row.published is None else f"{_SIGNS[row.relation]}{digits(row.published)}{unit}",
             f"{span}{unit}",
             off,
             _verdict(row),
@@ -66,6 +89,10 @@ def _machine(options: argparse.Namespace) -> int:
 
 
 def _verdict(row: Row) -> str:
+    if not row.informative:
+        return "uninformative"
     if row.holds is None:
         return "not checked"
+    if row.tolerance is None or row.tolerance < _EXACT:
+        return "holds" if row.holds else "does NOT hold"
     return f"within {100 * (row.tolerance or 0):g} %" if row.holds else f"NOT within {100 * (row.tolerance or 0):g} %"

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal
 
-Relation = Literal["equal", "below", "above"]
+Relation = Literal["equal", "below", "above", "inside"]
+INFORMATIVE = 3.0  # an interval whose ends are further apart than this factor says nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Row:
       published: None where nothing was published; then `note` says what the model's value is worth.
       low, high: the model's value over the machine file's interval, equal to `model` where there is none.
       tolerance: relative; None when the row is for information only.
-      relation: whether the published figure is a value, or a limit that the model must stay below or above.
+      relation: whether the published figure is a value, a limit that the model must stay below or above, or lies
+        inside the model's interval, whose ends are widened by the tolerance.
     """
 
     name: str
@@ -45,14 +47,24 @@ class Row:
 
     @property
     def error(self) -> float | None:
-        """(model - published) / published; None where nothing was published."""
-        return None if self.published is None else self.model / self.published - 1.0
+        """(model - published) / published; of an interval from its nearer end, 0 inside. None without a figure."""
+        if self.published is None:
+            return None
+        model = self.model
+        if self.relation == "inside":
+            model = min(max(self.published, self.low), self.high)
+        return model / self.published - 1.0
+
+    @property
+    def informative(self) -> bool:
+        """False for an interval that is so wide that the figure inside it says nothing."""
+        return self.relation != "inside" or self.high <= INFORMATIVE * self.low
 
     @property
     def holds(self) -> bool | None:
         """Whether the model is within the tolerance; None for a row that is not checked. NaN never holds."""
         error = self.error
-        if error is None or self.tolerance is None:
+        if error is None or self.tolerance is None or not self.informative:
             return None
-        signed = {"equal": abs(error), "below": error, "above": -error}[self.relation]
+        signed = -error if self.relation == "above" else error if self.relation == "below" else abs(error)
         return signed <= self.tolerance

@@ -122,6 +122,16 @@ def test_an_unknown_machine_is_one_message(run):
 def test_validate_holds_for_envision(run):
     code, out, err = run("validate")
     assert (code, err) == (0, "") and "16.7" in out and "NOT" not in out
+    assert "Eyeriss" in out and "2.63 pJ" in out
+    code, out, err = run("validate", "--machine", "envision")
+    assert (code, err) == (0, "") and "16.7" in out and "Eyeriss" not in out
+
+
+def test_validate_claims_says_what_is_off_and_what_is_not_modelled(run):
+    code, out, err = run("validate", "--claims")
+    assert (code, err) == (1, "") and "NOT within 10 %" in out and "uninformative" in out
+    words = " ".join(out.split())
+    assert "32 claims are predicted" in words and "not yet modelled" in words and "VGG16 FC6" in words
 
 
 def test_report_prints_a_run_again(run, tmp_path):
