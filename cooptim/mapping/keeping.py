@@ -9,10 +9,12 @@ in both can be dropped: all that follows costs the same after either, and reside
 Any graph is covered; the number of states doubles with each map alive at once, and beyond `most` labels those of least
 energy go on and the bound says what the others could have become.
 
-Bound. Weights save at most V(room left), the knapsack of each layer's greatest saving and least size over its mappings,
-so no choice costs less than the least of (energy - V) over the final labels. With one mapping a layer V is what the
-weights save, and the choice is optimal. V bounds each label, so labels are tried in order of it until it exceeds the
-best.
+Weights. V(room left), the knapsack of each layer's greatest saving and least size over its mappings, is the most that
+weights save; so is, for any price a bit, that price of all the room left if each layer also saves what its weights are
+worth beyond it (`weight_price_pj`, the knapsack's dual). Either way no choice costs less than the least of energy and
+that saving over the final labels. The program runs with V, and with several mappings a layer at some prices; the bound
+is the greatest, the choice the best of all labels, priced exactly. With one mapping a layer V is what the weights save
+and the choice is optimal.
 """
 
 import dataclasses
@@ -27,6 +29,7 @@ from cooptim.mapping.residency import Needs, Stay, stay
 from cooptim.workload.graph import Facts
 
 MOST_LABELS = 20_000  # a layer
+WEIGHT_PRICES = 12  # of a bit tried where layers choose among mappings
 _OF_A_MAPPING = ("energy_pj", "input_pj", "output_pj", "weight_pj", "weight_bits", "map_tile_bits", "weight_tile_bits")
 _ROUND = 1.0 + 1e-12  # relative room for rounding where maps just fit
 
@@ -67,6 +70,7 @@ class Costs:
       map_tile_bits: beside which maps must fit into map_room_bits. weight_tile_bits: reserved where weights stay;
         with `shared` that is the same memory, and maps take room there too.
       weight_pj, weight_bits: at most saved, at least taken by a layer's weights, over its mappings.
+      weight_price_pj: of a bit of the weights' room, where energy_pj counts weights worth more as resident; else None.
     """
 
     energy_pj: Float[np.ndarray, "option layer found kept"]
@@ -78,9 +82,12 @@ class Costs:
     map_room_bits: float
     weight_room_bits: float
     shared: bool
+    weight_price_pj: float | None = None
 
     def weights_save(self, peak_bits: float) -> float:
-        """V: the most that weights save in what the fullest layer leaves."""
+        """The most that weights save, besides what energy_pj counts, in what the fullest layer leaves."""
+        if self.weight_price_pj is not None:
+            return self.weight_price_pj * max(self.weight_room_bits - peak_bits, 0.0)
         some = (self.weight_bits > 0) & (self.weight_pj > 0)
         bits, value = self.weight_bits[some], self.weight_pj[some]
         order = np.argsort(-value / bits, kind="stable")
@@ -131,10 +138,13 @@ def final_labels(known: Facts, costs: Costs, most: int = MOST_LABELS) -> tuple[l
         alive &= ~ended
         front = [label for labels in grown.values() for label in _undominated(labels)]
         if len(front) > most:
-            front.sort(key=lambda label: label.energy_pj)
-            for label in front[most:]:
+            # A label that keeps nothing alive always has a successor; others may find no room.
+            front.sort(key=lambda label: (label.kept & alive != 0, label.energy_pj))
+            safe = front[:1]
+            others = sorted(front[1:], key=lambda label: label.energy_pj)
+            for label in others[most:]:
                 dropped = min(dropped, label.energy_pj + float(rest[j + 1]) - costs.weights_save(label.peak_bits))
-            front = front[:most]
+            front = safe + others[:most]
     return front, dropped
 
 
@@ -176,18 +186,36 @@ def keep_best(known: Facts, options: Sequence[Needs], most: int = MOST_LABELS) -
     Raises ValueError for no options, or options of different machines or widths.
     """
     _require_alike(options)
-    costs = costs_of(options)
-    labels, bound = final_labels(known, costs, most)
-    ranked = sorted((label.energy_pj - costs.weights_save(label.peak_bits), i) for i, label in enumerate(labels))
-    best: Keeping | None = None
-    for least, i in ranked:
-        if best is not None and least >= best.energy_pj:
-            break
-        found = _whole(known, options, labels[i])
-        best = found if best is None or found.energy_pj < best.energy_pj else best
-    if best is None:  # no layer: nothing to pay
-        return _whole(known, options, labels[0])
-    return dataclasses.replace(best, bound_pj=min(bound, ranked[0][0], best.energy_pj))
+    costs, bound = costs_of(options), -np.inf
+    several = len(options) > 1
+    priced = [_with_weights(costs, options, price) for price in _weight_prices(options)] if several else []
+    runs = [(now, *final_labels(known, now, most)) for now in (costs, *priced)]
+    # Never worse than the first mapping of every layer alone.
+    best = keep_best(known, options[:1], most) if several else _whole(known, options, runs[0][1][0])
+    for now, labels, dropped in runs:
+        ranked = sorted((label.energy_pj - now.weights_save(label.peak_bits), i) for i, label in enumerate(labels))
+        bound = max(bound, min(dropped, ranked[0][0]))
+        for least, i in ranked:
+            if least >= best.energy_pj:
+                break
+            found = _whole(known, options, labels[i])
+            best = found if found.energy_pj < best.energy_pj else best
+    return dataclasses.replace(best, bound_pj=float(min(bound, best.energy_pj)))
+
+
+def _weight_prices(options: Sequence[Needs]) -> list[float]:
+    """Values of a bit of weights at which the choice may turn, the least, the largest and some between."""
+    bits, saved = (np.concatenate([np.asarray(getattr(o, f)) for o in options]) for f in ("weight_bits", "weight_pj"))
+    values = np.unique(saved[bits > 0] / bits[bits > 0])
+    if not values.size or float(options[0].weight_room_bits) == 0.0:
+        return []
+    return sorted({0.0, *(float(v) for v in np.quantile(values, np.linspace(0.0, 1.0, WEIGHT_PRICES)))})
+
+
+def _with_weights(costs: Costs, options: Sequence[Needs], price_pj: float) -> Costs:
+    """The costs with the weights that are worth more than a price a bit resident."""
+    worth = np.stack([np.maximum(o.weight_pj - price_pj * o.weight_bits, 0.0) for o in options])
+    return dataclasses.replace(costs, energy_pj=costs.energy_pj - worth[..., None, None], weight_price_pj=price_pj)
 
 
 def _whole(known: Facts, options: Sequence[Needs], label: Label) -> Keeping:

@@ -15,7 +15,7 @@ What is no longer paid, for all executions of an inference:
 Room. The tiles of a layer stay reserved as stream buffers even where its whole map is on chip (conservative), twice in
 a memory that is always double-buffered. Beside them stand the maps alive while the layer runs, then weights, in what is
 left at the fullest layer: most energy a bit first. A map is stored as wide as its producer writes and its widest
-consumer reads it; bits may be effective ones (width x share stored), as in `continuous.Stack`. A sum or concatenation
+consumer reads it; bits may be effective ones (width x share stored), as in `stack.Stack`. A sum or concatenation
 of maps is found as far as the least kept of them. A repeated layer's outputs all stay; the network's input never does.
 
 Relaxed and final. `stay` shares what is crowded (`kept_maps`): smooth but for KINKS. It takes `needs.relaxed_needs` or,
