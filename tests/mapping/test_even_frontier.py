@@ -158,7 +158,7 @@ def test_pareto_sets_hold_the_optimum_of_all_even_mappings_at_any_numbers(rules)
             shape, machine = _changed(space, rng)
             exact = _exact(_nests(seed), shape, machine, rules)
             energy, cycles, fullest = _of_rows(frontier, shape, machine)
-            for cycle_price in (0.0, rng.uniform(0.1, 50.0)):
+            for cycle_price in (0.0, 10 ** rng.uniform(-1, 5)):
                 asked = _optimum(exact.energy_pj + cycle_price * exact.cycles, exact.fullest)
                 assert _optimum(energy + cycle_price * cycles, fullest) == pytest.approx(asked, rel=1e-11)
                 fitting += math.isfinite(asked)
@@ -194,11 +194,29 @@ def test_boxed_sets_hold_the_optimum_everywhere_in_the_box(latency):
             box.require_inside("small", shape, machine)
             exact = _exact(_nests(seed), shape, machine, HARDWARE)
             energy, cycles, fullest = _of_rows(frontier, shape, machine)
-            for cycle_price in (0.0, rng.uniform(0.1, 50.0)) if latency else (0.0,):
+            for cycle_price in (0.0, 10 ** rng.uniform(-1, 5)) if latency else (0.0,):
                 asked = _optimum(exact.energy_pj + cycle_price * exact.cycles, exact.fullest)
                 assert _optimum(energy + cycle_price * cycles, fullest) == pytest.approx(asked, rel=1e-11)
                 fitting += math.isfinite(asked)
     assert smaller > 10 and fitting > 30
+
+
+def test_a_box_of_one_point_holds_every_trade_of_energy_for_cycles():
+    """Where energy is one number a row, only its ports and fills tell rows apart."""
+    several = 0
+    for seed in SEEDS[::2]:
+        space = _space(seed)
+        exact = _exact(_nests(seed), space.shape, space.machine, HARDWARE)
+        if np.min(exact.fullest) > 1 + 1e-12:
+            continue
+        box = box_around(space.machine, (8, 8), (4, 4), (6, 6), (24, 24))
+        frontier = even_frontier("small", space.shape, space.machine, space.nest, box=box)
+        energy, cycles, fullest = _of_rows(frontier, space.shape, space.machine)
+        several += frontier.sizes.kept > 1
+        for cycle_price in (0.0, 0.3, 3.0, 30.0, 1e3, 1e6):
+            asked = _optimum(exact.energy_pj + cycle_price * exact.cycles, exact.fullest)
+            assert _optimum(energy + cycle_price * cycles, fullest) == pytest.approx(asked, rel=1e-11)
+    assert several > 5
 
 
 def test_minimal_rows_are_those_that_no_other_beats():
