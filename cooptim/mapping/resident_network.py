@@ -178,7 +178,7 @@ def best_residency(
     chosen = keep_best(known, [option.needs for option in options])
     taken = tuple(options[o].mappings[j] for j, o in enumerate(chosen.options))
     bound = least_energy_pj(known, _floors(search, whole, options[0].needs))
-    return _network(workload, shapes, machine, rules, options[0], taken, chosen, min(bound, chosen.energy_pj))
+    return _network(workload, shapes, machine, rules, options[0], taken, chosen, bound)
 
 
 # What a search gets for nothing: input, output, weights; first nothing.
