@@ -21,7 +21,7 @@ of maps is found as far as the least kept of them. A repeated layer's outputs al
 Relaxed and final. `stay` shares what is crowded (`kept_maps`): smooth but for KINKS. It takes `needs.relaxed_needs` or,
 with numpy, the `needs.exact_needs` of mappings; they are equal at whole factors with packing off. `keeping` chooses
 whole maps, proven optimal. Neither saving bounds the other (shares waste room that a choice uses, and split maps that a
-choice cannot); the linear program over shares bounds both (tests/mapping/test_residency.py).
+choice cannot); the linear program over shares bounds both (tests/mapping/test_keeping.py).
 
 Cycles. Relaxed, `needs.relaxed_cycles`: the ports' busy cycles less what is saved of them; fill and drain stay
 (conservative). Exact, `needs.resident_cycles`: an upper bound.
