@@ -47,6 +47,11 @@ class Range:
         place = math.ceil(steps - 1e-9) if up else math.floor(steps + 1e-9)
         return self.low + self.step * min(max(place, 0), last)
 
+    def nearest(self, value: float) -> float:
+        """The value nearest to another that can be built."""
+        low, high = self.snap(value, up=False), self.snap(value)
+        return low if value - low < high - value else high
+
     def holds(self, value: float) -> bool:
         """Whether a value can be built."""
         return math.isclose(self.snap(value), value, rel_tol=1e-9)
@@ -166,12 +171,8 @@ def snapped_chip(machine: Hierarchy, chip: Chip) -> Chip:
     """The chip with every size and width at the next that can be built, every side at the nearest."""
     ranges = chip_ranges(machine)
 
-    def nearest(kind: Range, value: float) -> float:
-        low, high = kind.snap(value, up=False), kind.snap(value)
-        return low if value - low < high - value else high
-
     return Chip(
-        {k: nearest(ranges.sides[k], float(np.asarray(v))) for k, v in chip.sides.items()},
+        {k: ranges.sides[k].nearest(float(np.asarray(v))) for k, v in chip.sides.items()},
         {k: ranges.size_bits[k].snap(float(np.asarray(v))) for k, v in chip.size_bits.items()},
         {k: ranges.width_bits[k].snap(float(np.asarray(v))) for k, v in chip.width_bits.items()},
     )

@@ -8,6 +8,7 @@ slots are loops in one order shared by the operands, innermost first; an operand
 import dataclasses
 import math
 from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -164,6 +165,15 @@ def nest_of(name: str, shape: LayerShape, mapping: Mapping, machine: Hierarchy) 
         whole=tuple(tuple(float(math.floor(x + 1e-9)) for x in row) for row in unroll),
         span=tuple(float(s) for s in span),
     )
+
+
+def stacked_nests(nests: Sequence[Nest]) -> Nest:
+    """Nests of one unrolling and as many loops each as a batch in a trailing axis."""
+    first = nests[0]
+    levels = [range(len(cuts)) for cuts in first.cuts]
+    cuts: Any = tuple(tuple(np.array([n.cuts[o][m] for n in nests]) for m in levels[o]) for o in range(len(OPERANDS)))
+    dims, factors = (np.stack([getattr(n, name) for n in nests], axis=-1) for name in ("dims", "factors"))
+    return dataclasses.replace(first, dims=dims, factors=factors, cuts=cuts)
 
 
 def _require_spatial(name: str, bounds: tuple[int, ...], mapping: Mapping, machine: Hierarchy) -> None:

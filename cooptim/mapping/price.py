@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.nest import LayerShape, Nest
@@ -31,6 +32,13 @@ class Price:
     cycles: Cycles
     used_share: dict[str, Any]
     traffic: Traffic
+
+    def fits(self, n: int) -> Bool[np.ndarray, "n"]:
+        """Whether no memory is overfilled, of each mapping of a batch of n."""
+        found = np.ones(n, dtype=bool)
+        for share in self.used_share.values():
+            found &= np.broadcast_to(share <= 1.0 + 1e-12, (n,))
+        return found
 
 
 def price(

@@ -23,7 +23,7 @@ import numpy as np
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.chains import Chain, best_chain, least_cost
 from cooptim.mapping.lattice import CutTable, cut_table
-from cooptim.mapping.nest import INDEX, LayerShape, Mapping, Nest, nest_of
+from cooptim.mapping.nest import INDEX, LayerShape, Mapping, Nest, nest_of, stacked_nests
 from cooptim.mapping.price import Price, price
 from cooptim.mapping.rules import HARDWARE, Rules
 from cooptim.workload import OPERANDS
@@ -133,26 +133,8 @@ def _mappings(table: CutTable, chain: Chain, spatial: Spatial, orders: int, seed
 
 def priced_together(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hierarchy, rules: Rules) -> Price:
     """The price of many mappings with as many loops and one unrolling, in one batch (trailing axis)."""
-    nests = [nest_of(name, shape, mapping, machine) for mapping in mappings]
-    first = nests[0]
-    batch = Nest(
-        dims=np.stack([n.dims for n in nests], axis=-1),
-        factors=np.stack([n.factors for n in nests], axis=-1),
-        cuts=tuple(  # type: ignore[arg-type]
-            tuple(np.array([n.cuts[o][m] for n in nests]) for m in range(len(first.cuts[o]))) for o in range(3)
-        ),
-        unroll=first.unroll,
-        whole=first.whole,
-        span=first.span,
-    )
-    return price(batch, shape, machine, rules, whole_units=first.unroll == first.whole)
-
-
-def _legal(found: Price, n: int) -> np.ndarray:
-    legal = np.ones(n, dtype=bool)
-    for share in found.used_share.values():
-        legal &= np.broadcast_to(share <= 1.0 + 1e-12, (n,))
-    return legal
+    batch = stacked_nests([nest_of(name, shape, mapping, machine) for mapping in mappings])
+    return price(batch, shape, machine, rules, whole_units=batch.unroll == batch.whole)
 
 
 def _limits(table: CutTable) -> list[float]:
@@ -186,12 +168,20 @@ class Offers:
 
 
 def _offers(
-    name: str, shape: LayerShape, machine: Hierarchy, rules: Rules, spatial: Spatial, limited: bool, orders: int
+    name: str,
+    shape: LayerShape,
+    machine: Hierarchy,
+    rules: Rules,
+    spatial: Spatial,
+    limited: bool,
+    orders: int,
+    proven: bool = True,
 ) -> Offers:
     """The energy-optimal chains of one unrolling under rising limits on single-link stalls, in several orders each.
 
     Args:
       limited: try the limits; else only the least energy.
+      proven: take more steps for the floors (a fifth of the time).
     """
     nest = unrolled(name, shape, spatial, machine)
     table = cut_table(name, shape, machine, rules, nest.unroll, nest.whole, nest.span)
@@ -206,7 +196,7 @@ def _offers(
         seen.add(found.chain.places)
         mappings = _mappings(table, found.chain, spatial, orders, seed=0)
         options += _priced(name, shape, mappings, machine, rules)
-    for limit in (share * table.cycles for share in BOUND_LIMITS if limited):
+    for limit in (share * table.cycles for share in BOUND_LIMITS if limited and proven):
         leasts[limit] = table.fixed_pj + least_cost(table, _within(table, limit), machine)
     return Offers(tuple(options), _floors(leasts, table), _space_log10(table))
 
@@ -249,7 +239,7 @@ def _priced(name: str, shape: LayerShape, mappings: list[Mapping], machine: Hier
     found = priced_together(name, shape, mappings, machine, rules)
     energy = np.broadcast_to(found.energy_pj, (len(mappings),))
     cycles = np.broadcast_to(found.cycles.total, (len(mappings),))
-    legal = np.flatnonzero(_legal(found, len(mappings)))
+    legal = np.flatnonzero(found.fits(len(mappings)))
     return [Option(mappings[i], float(energy[i]), float(cycles[i])) for i in legal]
 
 
@@ -260,17 +250,21 @@ def candidates(
     rules: Rules,
     spatial: Spatial | Sequence[Spatial] | None,
     effort: int = 1,
+    proven: bool = True,
 ) -> Offers:
     """Legal mappings of a layer that trade energy against cycles, and the layer's bounds; Pareto-optimal ones only.
 
     Args:
-      spatial: one unrolling or several; all of `spatial_options` if None. effort: multiplies the orders tried.
+      spatial: one unrolling or several; all of `spatial_options` if None.
+      effort: multiplies the orders tried; 0: one order.
+      proven: whether the bounds matter; else they are valid, but looser.
 
     Raises ValueError where nothing fits into the memories.
     """
     given = [spatial] if isinstance(spatial, AbstractMapping) else spatial
     tried = list(given) if given is not None else spatial_options(shape, machine)
-    found = _together([_offers(name, shape, machine, rules, option, True, max(1, ORDERS * effort)) for option in tried])
+    orders = max(1, ORDERS * effort)
+    found = _together([_offers(name, shape, machine, rules, option, True, orders, proven) for option in tried])
     if not found.options:
         raise _nothing_fits(name, machine)
     kept: list[Option] = []

@@ -15,16 +15,9 @@ import optax
 from jaxtyping import Array, Float
 
 from cooptim.hardware.hierarchy import Hierarchy
-from cooptim.mapping.continuous import (
-    RelaxedPrice,
-    Stack,
-    TilingKnobs,
-    random_knobs,
-    relaxed_price,
-    tiling,
-    usable_room,
-)
+from cooptim.mapping.continuous import RelaxedPrice, relaxed_price
 from cooptim.mapping.rules import HARDWARE, Rules
+from cooptim.mapping.stack import Stack, TilingKnobs, random_knobs, tiling, usable_room
 
 PENALTY = 1.0  # curvature of the constraint's quadratic
 CLIP = 0.3  # of log(tiles / room) in the multipliers' step

@@ -24,12 +24,13 @@ import numpy as np  # noqa: E402
 
 from cooptim.hardware.hierarchy import DIRECTIONS, Hierarchy, Memory, Port  # noqa: E402
 from cooptim.hardware.hierarchy_file import load_hierarchy  # noqa: E402
-from cooptim.mapping.continuous import random_knobs, relaxed_price, stack_layers, tiling  # noqa: E402
+from cooptim.mapping.continuous import relaxed_price  # noqa: E402
 from cooptim.mapping.even import even_price, rounded  # noqa: E402
 from cooptim.mapping.lattice import prime_factors  # noqa: E402
 from cooptim.mapping.nest import LayerShape, layer_shape  # noqa: E402
 from cooptim.mapping.rules import HARDWARE  # noqa: E402
 from cooptim.mapping.search import spatial_options, unrolled  # noqa: E402
+from cooptim.mapping.stack import random_knobs, stack_layers, tiling  # noqa: E402
 from cooptim.mapping.tiers import tier_count  # noqa: E402
 from cooptim.mapping.tile_descent import descend_tilings  # noqa: E402
 from cooptim.workload import zoo  # noqa: E402

@@ -83,7 +83,14 @@ def test_numbers_come_in_coherent_units_and_energy_follows_the_square_root_of_si
     assert dram.access_scale() == 1.0
 
 
-UNITS = {"envision": 256, "eyeriss_like": 168, "gemmini": 256, "meta_prototype": 1024, "tpu_like": 1024}
+UNITS = {
+    "edge_45nm": 256,
+    "envision": 256,
+    "eyeriss_like": 168,
+    "gemmini": 256,
+    "meta_prototype": 1024,
+    "tpu_like": 1024,
+}
 
 
 @pytest.mark.parametrize("name", UNITS)

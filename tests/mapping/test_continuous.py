@@ -12,6 +12,7 @@ import pytest
 from cooptim.hardware.hierarchy import Hierarchy, Memory, Port
 from cooptim.hardware.hierarchy_file import hierarchy_names, load_hierarchy
 from cooptim.mapping import continuous, even, tile_descent
+from cooptim.mapping import stack as stack_of
 from cooptim.mapping.legal import demand_bits, require_legal
 from cooptim.mapping.nest import LayerShape, nest_of
 from cooptim.mapping.price import price
@@ -28,6 +29,7 @@ SPATIAL = {
     "eyeriss_like": {"D1": (("OY", 6),), "D2": (("K", 4), ("FY", 3))},
     "meta_prototype": {"D1": (("K", 16),), "D2": (("C", 2),), "D3": (("OX", 4),), "D4": (("OY", 3),)},
     "envision": {"rows": (("K", 16),), "cols": (("OX", 8),)},
+    "edge_45nm": {"rows": (("C", 12),), "cols": (("K", 16),)},
 }
 MACHINES = sorted(SPATIAL)
 
@@ -73,7 +75,7 @@ def test_at_whole_factors_energy_and_tiles_are_those_of_the_exact_price(machine,
     rng, spatial = random.Random(7), SPATIAL[machine.name]
     nest, slots = unrolled("l", SHAPE, spatial, machine), tier_count(machine)
     plain = dataclasses.replace(rules, pack="none")
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0], [nest])
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], [nest])
     compared = 0
     while compared < 40:
         factors = _random_factors(rng, _temporal(nest), slots)
@@ -82,7 +84,7 @@ def test_at_whole_factors_energy_and_tiles_are_those_of_the_exact_price(machine,
             continue
         mapping = even.even_mapping(factors, np.array(stay), spatial, machine)
         exact = price(nest_of("l", SHAPE, mapping, machine), SHAPE, machine, plain)
-        tile = continuous.Tiling(
+        tile = stack_of.Tiling(
             jnp.log(factors[..., None].astype(float)),
             jnp.log(stack.unroll),
             jax.nn.one_hot(jnp.array(stay), 3)[..., None],
@@ -98,9 +100,9 @@ def test_at_whole_factors_energy_and_tiles_are_those_of_the_exact_price(machine,
 
 
 def test_factors_multiply_to_the_bound_and_units_stay_in_the_array(machine):
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0])
-    knobs = continuous.random_knobs(jax.random.key(3), stack, machine, spread=6.0)
-    tile = continuous.tiling(knobs, stack, machine)
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0])
+    knobs = stack_of.random_knobs(jax.random.key(3), stack, machine, spread=6.0)
+    tile = stack_of.tiling(knobs, stack, machine)
     product = np.exp(np.sum(tile.temporal, axis=0) + np.sum(tile.units, axis=0))[:, 0]
     assert product == pytest.approx(np.array(SHAPE.bounds, dtype=float), rel=1e-12)
     spans = np.exp(np.sum(tile.units, axis=1))[:, 0]
@@ -112,12 +114,12 @@ def test_factors_multiply_to_the_bound_and_units_stay_in_the_array(machine):
 def test_every_term_has_the_gradient_of_central_differences(machine, free):
     """Each energy term, tile, port and the latency, along every coordinate of the knobs, in float64."""
     nest = unrolled("l", SHAPE, SPATIAL[machine.name], machine)
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0], None if free else [nest])
-    knobs = continuous.random_knobs(jax.random.key(5), stack, machine, spread=0.5)
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], None if free else [nest])
+    knobs = stack_of.random_knobs(jax.random.key(5), stack, machine, spread=0.5)
     flat, back = jax.flatten_util.ravel_pytree(knobs)
 
     def terms(x):
-        found = continuous.relaxed_price(continuous.tiling(back(x), stack, machine), stack, machine)
+        found = continuous.relaxed_price(stack_of.tiling(back(x), stack, machine), stack, machine)
         parts = [*found.transfer_pj.values(), *found.tile_bits.values(), *found.port_cycles.values(), found.cycles]
         return jnp.stack([part[0] for part in jnp.broadcast_arrays(*parts)])
 
@@ -133,8 +135,8 @@ def test_every_term_has_the_gradient_of_central_differences(machine, free):
 def test_widths_sizes_and_port_widths_reach_the_price():
     gemmini = load_hierarchy("gemmini")
     nest = unrolled("l", SHAPE, SPATIAL["gemmini"], gemmini)
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0], [nest])
-    tile = continuous.tiling(continuous.random_knobs(jax.random.key(1), stack, gemmini), stack, gemmini)
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], [nest])
+    tile = stack_of.tiling(stack_of.random_knobs(jax.random.key(1), stack, gemmini), stack, gemmini)
 
     def energy(bits, size):
         shape = dataclasses.replace(stack.shape, w_bits=bits[0], i_bits=bits[1], psum_bits=bits[2], o_bits=bits[3])
@@ -176,7 +178,7 @@ def test_a_descent_ends_legal_and_near_the_proven_optimum(objective):
     gemmini = load_hierarchy("gemmini")
     spatial = SPATIAL["gemmini"]
     nest = unrolled("l", SHAPE, spatial, gemmini)
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0], [nest])
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], [nest])
     ended = tile_descent.descend_tilings(stack, gemmini, objective=objective, starts=4, steps=150)
     assert np.all(np.isfinite(ended.energy_pj)) and np.all(ended.overflow < 0.1)
     costs = []
@@ -194,7 +196,7 @@ def test_a_descent_ends_legal_and_near_the_proven_optimum(objective):
 
 def test_descending_lowers_the_objective_of_every_start():
     gemmini = load_hierarchy("gemmini")
-    stack = continuous.stack_layers(["a", "b"], [SHAPE, SHAPE], [1.0, 3.0])
+    stack = stack_of.stack_layers(["a", "b"], [SHAPE, SHAPE], [1.0, 3.0])
     first, last = (tile_descent.descend_tilings(stack, gemmini, objective="edp", starts=3, steps=n) for n in (1, 150))
 
     def edp(d):
@@ -206,7 +208,7 @@ def test_descending_lowers_the_objective_of_every_start():
 def test_what_cannot_be_is_refused_with_a_remedy():
     gemmini = load_hierarchy("gemmini")
     nest = unrolled("l", SHAPE, SPATIAL["gemmini"], gemmini)
-    stack = continuous.stack_layers(["l"], [SHAPE], [1.0], [nest])
+    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], [nest])
     with pytest.raises(ValueError, match="objective 'delay' is unknown; use one of energy, edp"):
         tile_descent.descend_tilings(stack, gemmini, objective="delay")
     real, shares = np.ones((3, 8)), np.ones((3, 3))
@@ -229,11 +231,11 @@ def test_latency_by_hand():
 
     chip = Hierarchy("toy", (), (), (memory("acc", ("O",), 100.0), memory("dram", ("W", "I", "O"), 16.0)), 1.0, 1.0)
     shape = LayerShape((1, 1, 4, 3, 1, 1, 1, 1), (1, 1), (1, 1), (1, 1), 8, 8, 24, 8)
-    stack = continuous.stack_layers(["l"], [shape], [1.0], [unrolled("l", shape, {}, chip)])
+    stack = stack_of.stack_layers(["l"], [shape], [1.0], [unrolled("l", shape, {}, chip)])
     temporal = np.zeros((2, 8, 1))
     temporal[0, 3], temporal[1, 2] = np.log(3.0), np.log(4.0)
     stay = jax.nn.one_hot(jnp.array([2, 2]), 3)[..., None]
-    tile = continuous.Tiling(jnp.asarray(temporal), jnp.zeros((0, 8, 1)), stay)
+    tile = stack_of.Tiling(jnp.asarray(temporal), jnp.zeros((0, 8, 1)), stay)
     found = continuous.relaxed_price(tile, stack, chip, sharpness=1e6)
     # dram: 12 weights, 12 inputs, 4 finished outputs of 8 bit. acc: 12 writes and 8 reads of 24 bit, 4 outputs.
     assert float(found.port_cycles["dram", "rw"][0]) == pytest.approx((12 * 8 + 12 * 8 + 4 * 8) / 16)
