@@ -2,27 +2,29 @@
 
 import argparse
 import dataclasses
-import math
-import os
 
 from rich.console import Console
 
-from cooptim.cli.model import network, sample
+from cooptim.cli.layers import BITS, bits_of, published, traced
 from cooptim.export.atomic import require_writable
 from cooptim.export.mapping_file import MappedLayer, MappedNetwork, read_mappings, write_mappings
+from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.hardware.hierarchy_file import load_hierarchy
+from cooptim.mapping.even_best import frontier_sizes
+from cooptim.mapping.even_frontier import Sizes
 from cooptim.mapping.nest import LayerShape, Mapping, layer_shape, nest_of
 from cooptim.mapping.network import best_network
 from cooptim.mapping.price import price
+from cooptim.mapping.resident_network import best_residency, residency_of
 from cooptim.mapping.rules import HARDWARE, ZIGZAG, Rules
-from cooptim.mapping.search import Certificate, Spatial, best_mapping, spatial_options
+from cooptim.mapping.search import Certificate, Spatial, best_mapping, spatial_options, unrolled
 from cooptim.reporting.mapping import Own, mapping_table, totals_line
-from cooptim.workload import Workload, zoo
+from cooptim.reporting.residency import residency_lines, residency_table, sizes_table
+from cooptim.workload import Workload
 
 _RULES = {"hardware": HARDWARE, "zigzag": ZIGZAG}
-_BITS = {"weight_bits": 8.0, "input_bits": 8.0, "psum_bits": 24.0, "output_bits": 8.0}
 _SOURCES = ("network", "model", "mapping")  # where layers come from
-_SAID_BY_FILE = ("machine", *_BITS)
+_SAID_BY_FILE = ("machine", *BITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Task:
     shapes: dict[str, LayerShape]
     repeats: dict[str, int]
     own: dict[str, Mapping]
+    workload: Workload | None = None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,16 +65,48 @@ def run(options: argparse.Namespace) -> int:
         "of the prime factors, every cut of each operand on its own, one loop per array dimension"
         + (" or as in the file." if own else ".")
     )
+    if options.frontier:
+        console.print(sizes_table(_sizes(task, found, machine, rules)))
+    if options.residency is not None:
+        _print_residency(console, task, found, machine, rules, options.residency == "joint")
     if options.out is not None:
-        layers = tuple(MappedLayer(n, task.shapes[n], one.mapping, task.repeats[n]) for n, one in found.items())
-        mapped = MappedNetwork(task.network, machine, task.machine_file, task.rules, task.objective, layers)
-        totals = {
-            "energy_pj": sum(task.repeats[n] * one.energy_pj for n, one in found.items()),
-            "cycles": sum(task.repeats[n] * one.cycles for n, one in found.items()),
-            "bound": bound,
-        }
-        console.print(f"mappings: {write_mappings(options.out, mapped, list(found.values()), totals)}", soft_wrap=True)
+        _write(console, options.out, task, machine, found, bound)
     return 0
+
+
+def _sizes(task: Task, found: dict[str, Certificate], machine: Hierarchy, rules: Rules) -> dict[str, Sizes]:
+    """Sizes of the exact sets of even mappings, at the unrolling that was chosen."""
+    shapes = [task.shapes[name] for name in found]
+    nests = [unrolled(n, s, c.mapping.spatial, machine) for (n, c), s in zip(found.items(), shapes, strict=True)]
+    return frontier_sizes(list(found), shapes, machine, nests, rules)
+
+
+def _print_residency(
+    console: Console, task: Task, found: dict[str, Certificate], machine: Hierarchy, rules: Rules, joint: bool
+) -> None:
+    if task.workload is None:
+        raise ValueError("--residency: a mapping file does not say which layer feeds which; give --network or --model")
+    if joint:
+        stays = best_residency(task.workload, task.shapes, machine, rules)
+    else:
+        mappings = {name: one.mapping for name, one in found.items()}
+        stays = residency_of(task.workload, task.shapes, mappings, machine, rules)
+    console.print(residency_table(stays, joint))
+    for line in residency_lines(stays):
+        console.print(line, highlight=False)
+
+
+def _write(
+    console: Console, out: str, task: Task, machine: Hierarchy, found: dict[str, Certificate], bound: float
+) -> None:
+    layers = tuple(MappedLayer(n, task.shapes[n], one.mapping, task.repeats[n]) for n, one in found.items())
+    mapped = MappedNetwork(task.network, machine, task.machine_file, task.rules, task.objective, layers)
+    totals = {
+        "energy_pj": sum(task.repeats[n] * one.energy_pj for n, one in found.items()),
+        "cycles": sum(task.repeats[n] * one.cycles for n, one in found.items()),
+        "bound": bound,
+    }
+    console.print(f"mappings: {write_mappings(out, mapped, list(found.values()), totals)}", soft_wrap=True)
 
 
 def _require_one_source(options: argparse.Namespace) -> None:
@@ -106,9 +141,9 @@ def _written(options: argparse.Namespace) -> Task:
 
 def _asked(options: argparse.Namespace) -> Task:
     """What the options ask for."""
-    bits = [_positive_bits(name, getattr(options, name), default) for name, default in _BITS.items()]
+    bits = bits_of(options)
     load_hierarchy(options.machine or "tpu_like")  # before a model is traced
-    workload = _workload(options)
+    workload = traced(options) if options.model is not None else published(options.network or "resnet18")
     return Task(
         workload.name,
         options.machine or "tpu_like",
@@ -117,24 +152,8 @@ def _asked(options: argparse.Namespace) -> Task:
         {layer.name: layer_shape(layer, *bits) for layer in workload.layers},
         {layer.name: layer.repeat for layer in workload.layers},
         {},
+        workload,
     )
-
-
-def _positive_bits(name: str, given: float | None, default: float) -> float:
-    if given is not None and not 0 < given < math.inf:
-        raise ValueError(f"--{name.replace('_', '-')} {given:g}: not above 0 and finite; write a number of bits")
-    return default if given is None else given
-
-
-def _workload(options: argparse.Namespace) -> Workload:
-    if options.model is not None:
-        return network(options, sample(options)).workload
-    given = options.network or "resnet18"
-    if given in zoo.names():
-        return zoo.network(given)
-    if given.endswith(".csv") or os.path.sep in given:
-        return zoo.read_csv(given)
-    return zoo.network(given)  # names the legal ones
 
 
 def _searched(task: Task, rules: Rules) -> tuple[dict[str, Certificate], float]:

@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
     _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
     _map(commands.add_parser("map", help="best mapping of every layer, with its proof", description=MAP))
+    _size(commands.add_parser("size", help="sizes of a chip for one or several networks", description=SIZE))
     _validate(commands.add_parser("validate", help="published numbers beside the model's", description=VALIDATE))
     _export(commands.add_parser("export", help="mappings as files of another tool", description=EXPORT))
     _report(commands.add_parser("report", help="print the tables of a finished run", description=REPORT))
@@ -32,6 +33,10 @@ MACHINES = "Lists the machines that come with the package, or shows each number 
 MAP = """Searches loop order, uneven level cuts and unrolling of every layer of a network on a memory hierarchy, without
 any training, and prints the cost of the best, the proven bound, the gap and the size of the space. Layers come from
 --network, --model or --mapping."""
+SIZE = """Chooses array sides, memory sizes and port widths that a machine file leaves free, by gradient together with
+the tilings of the networks that the chip runs, within budgets of area and latency and without any training; then snaps
+them to what can be built, maps every layer exactly, and moves single numbers while that helps. Exit code 1 when a
+budget is broken."""
 VALIDATE = """Without FILE: published figures of Envision, a 40 nm multiplier and Eyeriss beside the model's. With FILE:
 each case of a golden file of ZigZag or Timeloop, expected, ours and relative error. Exit code 1 when one is out of
 tolerance."""
@@ -105,6 +110,46 @@ def _machines(parser: argparse.ArgumentParser) -> None:
     show.add_argument("name", help="name or YAML file")
 
 
+def _bits(parser: argparse.ArgumentParser) -> None:
+    for name, bits, what in (("weight", 8, "weights"), ("input", 8, "inputs"), ("psum", 24, "partial sums"),
+                             ("output", 8, "outputs")):  # fmt: skip
+        parser.add_argument(f"--{name}-bits", type=float, metavar="BITS", help=f"of {what}; default {bits}")
+
+
+def _size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", action="append", metavar="NAME|CSV", help="published network or table of layers; several: one "
+        "chip for all; default resnet18",
+    )  # fmt: skip
+    _model(parser, default=None)
+    _input_shape(parser)
+    parser.add_argument(
+        "--machine", default="edge_45nm", metavar="NAME|YAML", help="hierarchy whose file frees numbers (min and max); "
+        "default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--objective", choices=("energy", "edp", "latency"), default="edp", help="of one inference, leakage included; "
+        "default %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--area", metavar="2mm2", help="silicon that may be spent; default: no limit")
+    parser.add_argument("--latency", metavar="5ms", help="of one inference of each network; default: no limit")
+    parser.add_argument(
+        "--combine", choices=("sum", "worst"), default="sum", help="several networks: added up with their weights, or "
+        "the worst weighted one; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--weight", action="append", metavar="NETWORK=2", help="of a network; default 1")
+    _bits(parser)
+    for name, default, what in (
+        ("starts", 8, "random starts of the descent"),
+        ("steps", 400, "steps of each"),
+        ("sweeps", 4, "rounds of single moves over all numbers"),
+        ("effort", 1, "multiplies the unrollings searched for each layer"),
+        ("seed", 0, "of the starts"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what}; default %(default)s")
+    parser.add_argument("--out", metavar="DIR", help="write DIR/chip.yaml, chip.json and the mappings of each network")
+
+
 def _map(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", metavar="NAME|CSV", help="published network or table of layers; default resnet18")
     _model(parser, default=None)
@@ -123,9 +168,14 @@ def _map(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules", choices=("hardware", "zigzag"), help="conventions of counting words; default hardware"
     )
-    for name, bits, what in (("weight", 8, "weights"), ("input", 8, "inputs"), ("psum", 24, "partial sums"),
-                             ("output", 8, "outputs")):  # fmt: skip
-        parser.add_argument(f"--{name}-bits", type=float, metavar="BITS", help=f"of {what}; default {bits}")
+    _bits(parser)
+    parser.add_argument(
+        "--residency", nargs="?", const="beside", choices=("beside", "joint"), help="also what stays on chip between "
+        "layers and inferences: beside the chosen mappings, or chosen together with them (slower)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frontier", action="store_true", help="also how many even mappings each layer has, and how many compete"
+    )
     parser.add_argument("--out", metavar="DIR", help="write the best mappings to DIR/mapping.json")
 
 

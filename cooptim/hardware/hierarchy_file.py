@@ -80,6 +80,11 @@ def load_hierarchy(name_or_path: str | pathlib.Path) -> Hierarchy:
     return machine
 
 
+def hierarchy_source(name_or_path: str | pathlib.Path) -> bytes:
+    """The file of this name or path as it stands; MachineError when there is none."""
+    return _read(str(name_or_path))[1]
+
+
 def _read(text: str) -> tuple[str, bytes]:
     if text in hierarchy_names():
         return f"{text}.yaml", (

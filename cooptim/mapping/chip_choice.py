@@ -65,20 +65,24 @@ def rounded_units(
 def unrollings(
     shape: LayerShape, machine: Hierarchy, wanted: Float[np.ndarray, "axis dim"] | None, most: int
 ) -> list[Spatial]:
-    """At most so many unrollings, by how busy they keep the array and, where some are wanted, how near they are.
+    """The unrollings that keep the array busiest and, where some are wanted, those that are busy and near to them.
 
     Args:
       wanted: natural logarithms of real units, of a descent.
+      most: of either kind.
     """
     tried: list[Spatial] = list(spatial_options(shape, machine))
     if wanted is not None:
         both = rounded_units(shape, wanted, machine)
         if both not in tried and _closes(shape, both, machine):
             tried.append(both)
-    apart = [0.0 if wanted is None else float(np.abs(_logs(s, machine) - wanted).sum()) for s in tried]
     slow = [math.log(_steps(shape, s)) for s in tried]
-    order = sorted(range(len(tried)), key=lambda i: (slow[i] + apart[i], repr(tried[i])))
-    return [tried[i] for i in order[:most]]
+    order = sorted(range(len(tried)), key=lambda i: (slow[i], repr(tried[i])))[:most]
+    if wanted is not None:
+        apart = [float(np.abs(_logs(s, machine) - wanted).sum()) for s in tried]
+        near = sorted(range(len(tried)), key=lambda i: (slow[i] + apart[i], repr(tried[i])))[:most]
+        order = [*near, *(i for i in order if i not in near)]
+    return [tried[i] for i in order]
 
 
 def _closes(shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> bool:

@@ -220,8 +220,9 @@ def footprints(tile: Tiling, stack: Stack, machine: Hierarchy, rules: Rules = HA
 
 
 def smooth_max(values: Sequence[Any], sharpness: Any) -> Any:
-    """At least the largest of positive numbers, by at most a factor of n^(1/sharpness)."""
-    logs = jnp.log(jnp.stack(jnp.broadcast_arrays(*values)))
+    """At least the largest of numbers from 0 on, by at most a factor of n^(1/sharpness); one must be positive."""
+    stacked = jnp.stack(jnp.broadcast_arrays(*values))
+    logs = jnp.log(jnp.maximum(stacked, 1e-30))  # a port may be idle: its logarithm would have no gradient
     return jnp.exp(jax.nn.logsumexp(sharpness * logs, axis=0) / sharpness)
 
 

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.hardware.hierarchy import Hierarchy
-from cooptim.mapping.continuous import RelaxedPrice, Stack, Tiling, smooth_max
+from cooptim.mapping.continuous import RelaxedPrice, smooth_max
 from cooptim.mapping.legal import demand_bits
 from cooptim.mapping.nest import MOVES_WHOLLY, LayerShape, Nest
 from cooptim.mapping.price import Price
 from cooptim.mapping.residency import Needs, Stay, inward_keys, map_home, outward_keys, weight_home
 from cooptim.mapping.rules import HARDWARE, Rules
+from cooptim.mapping.stack import Stack, Tiling
 from cooptim.mapping.stalls import cycles_of
 from cooptim.mapping.transfers import Key, traffic
 from cooptim.workload import Workload

@@ -166,6 +166,11 @@ def test_the_smooth_maximum_lies_above_and_tightens():
     assert tight == pytest.approx(5.0, rel=2e-3)
 
 
+def test_an_idle_port_leaves_the_gradient_of_the_maximum_finite():
+    slopes = jax.grad(lambda x: continuous.smooth_max([x[0], x[1], x[2]], 40.0))(jnp.array([0.0, 5.0, 1.0]))
+    assert slopes == pytest.approx(np.array([0.0, 1.0, 0.0]), abs=1e-12)
+
+
 def test_divisors_next_to_real_extents():
     assert even.divisor_chain(np.array([2.6, 7.0, 24.0]), 24) == [2, 4, 3]  # 8 / 7 < 7 / 6; then 2.6 / 2 < 4 / 2.6
     assert even.divisor_chain(np.array([2.9, 6.4, 24.0]), 24) == [3, 2, 4]
