@@ -112,7 +112,7 @@ def test_residency_of_a_mapping_file_is_refused(run, table):
 
 
 def test_sizes_of_the_sets_of_even_mappings(run, table):
-    """The dense layer by hand: C 32 on 16 rows and 2 columns; K 10, two primes, over three slots; 3^3 stationarities."""
+    """The dense layer by hand: C 32 on 16 rows and 2 columns; K 10, two primes, over three slots; 27 stationarities."""
     code, said, _ = run("map", "--network", "net.csv", "--machine", "gemmini", "--psum-bits", "32", "--frontier")
     assert code == 0
     rows = [line.split() for line in said.splitlines() if line.strip().startswith("fc")]
