@@ -5,9 +5,10 @@
     python tests/mutants.py snap sum   those whose names hold one of these words
 
 Energy terms are dropped (from the report and from its sum), knob leaves are cut off from the gradient, snaps land one
-step beside; mappings lose transfers, conventions, prices of cuts and parts of their cycles (`mutants_mapping`). The
-lists come from the code, so that a new term, leaf or snap without a test shows here. One process collects the tests
-once and patches functions in memory; no file changes.
+step beside; mappings lose transfers, conventions, prices of cuts and parts of their cycles (`mutants_mapping`), chips
+gradients and prices, residency its needs, sets of mappings what they compare (`mutants_chip`). The lists come from the
+code, so that a new term, leaf or snap without a test shows here. One process collects the tests once and patches
+functions in memory; no file changes.
 """
 
 import contextlib
@@ -207,6 +208,7 @@ class Hunt:
         if session.testsfailed:  # collection errors
             self.broken.append("collection")
             return True
+        from tests.mutants_chip import chip_mutants
         from tests.mutants_mapping import mapping_mutants
 
         _without_shrinking()
@@ -216,6 +218,7 @@ class Hunt:
             **detached_knobs(),
             **shifted_snaps(),
             **mapping_mutants(),
+            **chip_mutants(),
         }
         mutants = {n: m for n, m in mutants.items() if not self.words or any(word in n for word in self.words)}
         items = {
@@ -250,9 +253,9 @@ class Hunt:
 
 def _killers() -> dict[str, tuple[str, ...]]:
     sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
-    from tests import mutants_mapping
+    from tests import mutants_chip, mutants_mapping
 
-    return {**KILLERS, **mutants_mapping.KILLERS}
+    return {**KILLERS, **mutants_mapping.KILLERS, **mutants_chip.KILLERS}
 
 
 def _without_shrinking() -> None:
