@@ -1,42 +1,121 @@
 """`cooptim machines`."""
 
 import argparse
+from collections.abc import Mapping as AbstractMapping
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cooptim.hardware.chip import chip_ranges
+from cooptim.hardware.circuit_file import circuit_names, load_circuit_file
+from cooptim.hardware.hierarchy import Hierarchy
+from cooptim.hardware.hierarchy_file import (
+    hierarchy_names,
+    hierarchy_numbers,
+    hierarchy_source,
+    load_hierarchy,
+    load_hierarchy_file,
+)
 from cooptim.hardware.load import load_machine_file, machine_names
+from cooptim.hardware.schema import Quantity
+from cooptim.hardware.strict_yaml import read_strict
 
 
 def run(options: argparse.Namespace) -> int:
     """Lists the machines, or every number of one."""
     console = Console()
     if options.action is None:
-        console.print(_all())
+        for table in _all():
+            console.print(table)
         return 0
-    file = load_machine_file(options.name)
-    title = f"{file.name}: {file.spec.title}"
+    for table in _one(options.name):
+        console.print(table)
+    return 0
+
+
+def _one(name: str) -> list[Table]:
+    """Every number of a machine; a name that several kinds have shows each.
+
+    Raises ValueError that lists all names for one that is none, and is no file.
+    """
+    found = []
+    if name in machine_names():
+        machine = load_machine_file(name)
+        found.append(_numbers(f"{machine.name}: {machine.spec.title}", machine.numbers))
+    if name in hierarchy_names():
+        found.append(_hierarchy(name))
+    if name in circuit_names():
+        circuit = load_circuit_file(name)
+        found.append(_numbers(f"{circuit.name}: {circuit.title}", circuit.numbers))
+    return found or [_file(name)]
+
+
+def _file(path: str) -> Table:
+    """A user's file of either kind, by its sections."""
+    try:
+        content = read_strict(hierarchy_source(path))
+    except ValueError:
+        content = {}
+    if isinstance(content, dict) and "memories" in content and "operational_array" not in content:
+        return _hierarchy(path)
+    known = dict.fromkeys((*machine_names(), *hierarchy_names(), *circuit_names()))
+    try:
+        machine = load_machine_file(path)
+    except ValueError:
+        if content:
+            raise
+        raise ValueError(f"machine '{path}': neither a file nor a known name; use one of {', '.join(known)}") from None
+    return _numbers(f"{machine.name}: {machine.spec.title}", machine.numbers)
+
+
+def _hierarchy(name: str) -> Table:
+    spec = load_hierarchy_file(name)
+    return _numbers(f"{spec.name}: {spec.title}", hierarchy_numbers(spec))
+
+
+def _numbers(title: str, numbers: AbstractMapping[str, Quantity]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("number", no_wrap=True)
     for heading in ("value", "interval"):
         table.add_column(heading, justify="right")
     table.add_column("source", overflow="fold")
-    for name, number in file.numbers.items():
+    for name, number in numbers.items():
         scale = number.value / number.stated if number.stated else 1.0
         span = "" if number.interval is None else " to ".join(f"{end / scale:g}" for end in number.interval)
         unit = "" if number.unit == "1" else f" {number.unit}"
         source = f"assumed: {number.source}" if number.assumed else number.source
         table.add_row(name, f"{number.stated:g}{unit}", span, source)
-    console.print(table)
-    return 0
+    return table
 
 
-def _all() -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("machine")
-    table.add_column("what it is", overflow="fold")
+def _all() -> list[Table]:
+    """Machines, hierarchies and circuits that come with the package, each with the commands that take it."""
+    machines = _listing("Processors: optimize, evaluate")
     for name in machine_names():
         spec = load_machine_file(name).spec
-        table.add_row(name, spec.title + (" (illustrative)" if spec.illustrative else ""))
+        machines.add_row(name, spec.title + (" (illustrative)" if spec.illustrative else ""))
+    hierarchies = _listing("Memory hierarchies: map, export; size where numbers are free")
+    for name in hierarchy_names():
+        spec_of, machine = load_hierarchy_file(name), load_hierarchy(name)
+        notes = [_size(machine), *(["illustrative"] if spec_of.illustrative else [])]
+        free = chip_ranges(machine)
+        count = len(free.sides) + len(free.size_bits) + len(free.width_bits)
+        notes += [f"{count} numbers free"] if count else []
+        hierarchies.add_row(name, f"{spec_of.title} ({', '.join(notes)})")
+    circuits = _listing("Silicon that validate reproduces")
+    for name in circuit_names():
+        circuits.add_row(name, load_circuit_file(name).title)
+    return [machines, hierarchies, circuits]
+
+
+def _size(machine: Hierarchy) -> str:
+    """MACs and levels, in words; the last memory is outside the chip."""
+    return f"{machine.units} MACs, {len(machine.memories) - 1} memories on chip"
+
+
+def _listing(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is", overflow="fold")
     return table

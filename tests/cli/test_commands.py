@@ -13,6 +13,7 @@ from cooptim.descent.result import Budget
 from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.export import save_design, write_result
+from cooptim.hardware.hierarchy_file import hierarchy_source
 from cooptim.mapping.frontier import tilings
 from cooptim.units import parse
 from tests.reporting import fake_run
@@ -112,11 +113,27 @@ def test_machines_lists_and_shows_every_number_with_source(run):
     assert "envision" in run("machines")[1]
     code, out, _ = run("machines", "show", "envision")
     assert code == 0 and "reference.power" in out and "300 mW" in out and "290 to 300" in out and "assumed:" in out
+    assert "memories.sram.size" in out  # the hierarchy of the same name
+
+
+def test_machines_lists_and_shows_hierarchies_and_circuits(run, tmp_path):
+    out = " ".join(run("machines")[1].split())
+    assert "edge_45nm A chip to size, 45 nm, 8 bit (256 MACs, 6 memories on chip, illustrative, 14 numbers free)" in out
+    assert "tpu_like" in out and "eyeriss" in out
+    code, out, _ = run("machines", "show", "edge_45nm")
+    assert code == 0 and "memories.w_buffer.ports.r.max_width" in out and "1024 bit" in out
+    assert "busy_mac" in run("machines", "show", "eyeriss")[1]
+    own = tmp_path / "own.yaml"
+    own.write_bytes(hierarchy_source("gemmini"))
+    assert "memories.scratchpad.read" in run("machines", "show", own)[1]
 
 
 def test_an_unknown_machine_is_one_message(run):
     code, out, err = run("machines", "show", "eyeriss9")
-    assert (code, out) == (2, "") and "eyeriss9" in err and "envision" in err and err.count("\n") == 1
+    assert (
+        (code, out) == (2, "") and "eyeriss9" in err and "envision" in err and err.count("\n") == 1
+    assert "gemmini" in err
+    )
 
 
 def test_validate_holds_for_envision(run):
