@@ -130,10 +130,8 @@ def test_machines_lists_and_shows_hierarchies_and_circuits(run, tmp_path):
 
 def test_an_unknown_machine_is_one_message(run):
     code, out, err = run("machines", "show", "eyeriss9")
-    assert (
-        (code, out) == (2, "") and "eyeriss9" in err and "envision" in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and "eyeriss9" in err and "envision" in err and err.count("\n") == 1
     assert "gemmini" in err
-    )
 
 
 def test_validate_holds_for_envision(run):
