@@ -17,7 +17,7 @@ from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.chip_descent import Goal
 from cooptim.mapping.nest import INDEX, LayerShape
 from cooptim.mapping.pool import PoolPrices
-from cooptim.mapping.search import Spatial, spatial_options, unrolled
+from cooptim.mapping.search import Spatial, closes, spatial_options
 from cooptim.workload.dims import DIMS
 
 SLOPES = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 61), [1e9]])  # times energy over cycles
@@ -74,7 +74,7 @@ def unrollings(
     tried: list[Spatial] = list(spatial_options(shape, machine))
     if wanted is not None:
         both = rounded_units(shape, wanted, machine)
-        if both not in tried and _closes(shape, both, machine):
+        if both not in tried and closes(shape, both, machine):
             tried.append(both)
     slow = [math.log(_steps(shape, s)) for s in tried]
     order = sorted(range(len(tried)), key=lambda i: (slow[i], repr(tried[i])))[:most]
@@ -83,14 +83,6 @@ def unrollings(
         near = sorted(range(len(tried)), key=lambda i: (slow[i] + apart[i], repr(tried[i])))[:most]
         order = [*near, *(i for i in order if i not in near)]
     return [tried[i] for i in order]
-
-
-def _closes(shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> bool:
-    try:
-        unrolled("", shape, spatial, machine)
-    except ValueError:
-        return False
-    return True
 
 
 def resized(spatial: Spatial, shape: LayerShape, before: Hierarchy, after: Hierarchy) -> Spatial | None:
@@ -107,7 +99,7 @@ def resized(spatial: Spatial, shape: LayerShape, before: Hierarchy, after: Hiera
             return None
         if loops:
             found[axis] = tuple(loops)
-    return found if _closes(shape, found, after) else None
+    return found if closes(shape, found, after) else None
 
 
 def least_choice(

@@ -75,12 +75,12 @@ def spatial_options(shape: LayerShape, machine: Hierarchy) -> list[dict[str, tup
             if dim and units > 1:
                 option[axis] = ((dim, units),)
                 left[dim] = math.ceil(left[dim] / units)
-        if option not in found and _closes(shape, option, machine):
+        if option not in found and closes(shape, option, machine):
             found.append(option)
     return found
 
 
-def _closes(shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> bool:
+def closes(shape: LayerShape, spatial: Spatial, machine: Hierarchy) -> bool:
     """Whether whole temporal loops make the bounds; a dim on two array dimensions may leave a fraction of one."""
     try:
         unrolled("", shape, spatial, machine)
