@@ -8,13 +8,15 @@ import random
 import numpy as np
 import pytest
 
+from cooptim.hardware.hierarchy import DIRECTIONS, Memory, Port
 from cooptim.hardware.hierarchy_file import load_hierarchy
 from cooptim.mapping import even_frontier as module
 from cooptim.mapping.even import even_nests
 from cooptim.mapping.even_best import best_rows, frontier_sizes
-from cooptim.mapping.even_box import box_around, looked_up
+from cooptim.mapping.even_box import Features, box_around, box_criteria, looked_up
 from cooptim.mapping.even_frontier import even_frontier
-from cooptim.mapping.even_rows import even_space, joined
+from cooptim.mapping.even_rows import Rows, even_space, joined
+from cooptim.mapping.even_tables import Column, Side, Tile
 from cooptim.mapping.legal import require_legal
 from cooptim.mapping.minimal import minimal
 from cooptim.mapping.nest import LayerShape, nest_of
@@ -217,6 +219,70 @@ def test_a_box_of_one_point_holds_every_trade_of_energy_for_cycles():
             asked = _optimum(exact.energy_pj + cycle_price * exact.cycles, exact.fullest)
             assert _optimum(energy + cycle_price * cycles, fullest) == pytest.approx(asked, rel=1e-11)
     assert several > 5
+
+
+def _hand_made(words, held=((0.0, 0.0),), steps=1e9, energies_pj=(1.0, 1.0), room=math.inf, shared=False, **box):
+    """Rows that a box keeps of hand-written ones: (W, I) words moved and held, one memory and 8-bit port for each.
+
+    Data of 8 bit unless the box says otherwise, so that a word is one access and one cycle of a port.
+    """
+    memories = []
+    for operand, pj in zip("WI", energies_pj, strict=True):
+        serves = (("W", DIRECTIONS[0]), ("I", DIRECTIONS[0])) if shared else ((operand, DIRECTIONS[0]),)
+        port = Port("rw", "read_write", serves, 8.0, 8.0)
+        memories.append(
+            Memory(operand, (operand,), (), "room", (port,), room, pj, pj, room, 0.0, 0.0, math.inf, 1.0, 0.0, 0.0)
+        )
+    known = _space(0)
+    machine = dataclasses.replace(known.machine, memories=tuple(memories))
+    table = even_space("small", known.shape, known.machine, HARDWARE, known.nest)
+    sides = [(Side(m, "rw", "read_to_low", 1.0, 1.0),) for m in range(2)]
+    columns = tuple(Column(0, m, sides[m], np.array(w, float)) for m, w in enumerate(zip(*words, strict=True)))
+    tiles = tuple(
+        Tile(o, m, 0, m, sides[m], np.resize(np.array(held, float)[:, m], len(words))) for m, o in enumerate("WI")
+    )
+    inside = box_around(machine, **({"w_bits": (8, 8), "i_bits": (8, 8), "o_bits": (8, 8), "psum_bits": (8, 8)} | box))
+    features = Features(dataclasses.replace(table, columns=columns, tiles=tiles, steps=steps), machine, inside)
+    at = np.arange(len(words))
+    criteria = box_criteria(features, features.families(), Rows(at[None], at[None], at[None]))
+    return minimal(criteria).tolist()
+
+
+def test_a_busy_port_keeps_a_row_and_one_that_never_waits_does_not():
+    """Energies 43, 121.4, 201, 140.2 pJ; 30, 15, 20 and 15 cycles of the busiest port or of 15 steps."""
+    rows, energies = [(4, 30), (12, 14), (20, 10), (14, 2)], {"energies_pj": (10.0, 0.1)}
+    assert _hand_made(rows, steps=15.0, **energies) == [0, 1]
+    assert _hand_made(rows, steps=1.0, **energies) == [0, 1, 3]  # (20, 10) is more than (14, 2)
+    assert _hand_made(rows, steps=30.0, **energies) == [0]
+    assert _hand_made(rows, steps=30.0, **energies, port_factor=2.0) == [0, 1]  # 30 words take 60 cycles at 4 bit
+    assert _hand_made(rows, steps=15.0, **energies, latency=False) == [0]
+
+
+def test_the_cheapest_row_anywhere_in_the_box_stays():
+    """(10, 2) costs 12.2 pJ and (2, 10) 13 pJ at even terms: the second wins where W is dear or wide and I is not."""
+    rows, energies = [(10, 2), (2, 10), (10, 3)], (1.0, 1.1)
+    one = {"energies_pj": energies, "latency": False}
+    assert _hand_made(rows, **one) == [0]
+    assert _hand_made(rows, **one, i_bits=(2, 8)) == [0, 1]  # 10.55 against 4.75 pJ at 2-bit I
+    assert _hand_made(rows, **one, w_bits=(2, 8)) == [0]  # 4.7 against 11.5 pJ
+    assert _hand_made(rows, **one, w_bits=(8, 16)) == [0, 1]  # 22.2 against 15 pJ
+    assert _hand_made(rows, **one, energy_factor=2.0) == [0, 1]  # 21.1 against 9.5 pJ at twice and half
+    assert _hand_made(rows, **one, port_factor=2.0) == [0, 1]  # a word is half an access or two
+
+
+def test_rows_that_hold_less_stay_until_they_always_fit():
+    """Tiles of 80, 48 and 32 bit, each dearer than the last, in 50 to 200 bit: the third is never needed."""
+    rows, held = [(1, 1), (2, 2), (3, 3)], [(10, 0), (6, 0), (4, 0)]
+    assert _hand_made(rows, held, room=100.0, size_factor=2.0, latency=False) == [0, 1]
+    assert _hand_made(rows, held, room=100.0, size_factor=4.0, latency=False) == [0, 1, 2]  # down to 25 bit
+    assert _hand_made(rows, held, room=100.0, latency=False) == [0]
+
+
+def test_rows_that_fill_sooner_stay():
+    """W and I fill side by side, or one after the other where a port serves both."""
+    rows, held = [(1, 1), (2, 2), (3, 3), (4, 4)], [(5, 4), (6, 1), (3, 5), (7, 5)]
+    assert _hand_made(rows, held) == [0, 1, 2]
+    assert _hand_made(rows, held, shared=True) == [0, 1]  # 9, 7, 8, 12 cycles in sum
 
 
 def test_minimal_rows_are_those_that_no_other_beats():
