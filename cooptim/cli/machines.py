@@ -1,6 +1,8 @@
 """`cooptim machines`."""
 
 import argparse
+import pathlib
+import re
 from collections.abc import Mapping as AbstractMapping
 
 from rich import box
@@ -19,7 +21,6 @@ from cooptim.hardware.hierarchy_file import (
 )
 from cooptim.hardware.load import load_machine_file, machine_names
 from cooptim.hardware.schema import Quantity
-from cooptim.hardware.strict_yaml import read_strict
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,20 +53,13 @@ def _one(name: str) -> list[Table]:
 
 
 def _file(path: str) -> Table:
-    """A user's file of either kind, by its sections."""
-    try:
-        content = read_strict(hierarchy_source(path))
-    except ValueError:
-        content = {}
-    if isinstance(content, dict) and "memories" in content and "operational_array" not in content:
+    """A user's file of either kind."""
+    if not pathlib.Path(path).is_file():
+        known = dict.fromkeys((*machine_names(), *hierarchy_names(), *circuit_names()))
+        raise ValueError(f"machine '{path}': neither a file nor a known name; use one of {', '.join(known)}")
+    if re.search(rb"^memories:", hierarchy_source(path), re.MULTILINE):
         return _hierarchy(path)
-    known = dict.fromkeys((*machine_names(), *hierarchy_names(), *circuit_names()))
-    try:
-        machine = load_machine_file(path)
-    except ValueError:
-        if content:
-            raise
-        raise ValueError(f"machine '{path}': neither a file nor a known name; use one of {', '.join(known)}") from None
+    machine = load_machine_file(path)
     return _numbers(f"{machine.name}: {machine.spec.title}", machine.numbers)
 
 
