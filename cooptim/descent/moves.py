@@ -7,7 +7,8 @@ import numpy as np
 
 from cooptim.design.design import Design
 from cooptim.design.legal import grid_clock_ghz, violations
-from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.design.operands import MIN_BITS
+from cooptim.design.space import DesignSpace
 from cooptim.relax.bitwidth import range_of
 
 

@@ -13,9 +13,9 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.design.knobs import Knobs, Phase
-from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.design.operands import projected_operands
+from cooptim.design.space import DesignSpace
 from cooptim.network.trace import Network
-from cooptim.relax.bitwidth import range_of
 
 _WEIGHTS = optax.scale_by_adam()
 _KNOBS = optax.scale_by_adam(b1=0.9, b2=0.99)
@@ -81,21 +81,9 @@ def init_state(params: Any, state: Any, knobs: Knobs, seed: int) -> TrainState:
 
 def project(space: DesignSpace, knobs: Knobs) -> Knobs:
     """Knobs moved back to where decode's straight-through bounds do not act, so that none runs away."""
-    top = float(space.machine.datapath.width_bits)
-    signed = jnp.asarray(space.signed, knobs.input_log2_step.dtype)
-
-    def steps(log2_step, log2_range, sign):  # type: ignore[no-untyped-def]
-        finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(top), sign))
-        coarsest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(MIN_BITS), sign))
-        return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
-
-    weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0)
+    held = projected_operands(knobs, space.input_signed, float(space.machine.datapath.width_bits))
     return dataclasses.replace(
-        knobs,
-        weight_log2_step=weight_log2_step,
-        input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed),
-        # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
-        log2_threshold=jnp.clip(knobs.log2_threshold, weight_log2_step - 1.0, knobs.weight_log2_range),
+        held,
         mode_logits=jnp.clip(knobs.mode_logits, -_LOGIT_LIMIT, _LOGIT_LIMIT),
         tiling_logits=jnp.clip(knobs.tiling_logits, -10 * _LOGIT_LIMIT, 10 * _LOGIT_LIMIT),
         supply=jnp.clip(knobs.supply, -_SUPPLY_LIMIT, _SUPPLY_LIMIT),

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Knobs:
-    """One leaf a kind of choice, stacked on the `layer` axis; any real value is allowed.
+class OperandKnobs:
+    """What a network's numbers hang on, whatever hardware runs it: quantizers and masks, stacked on the `layer` axis.
 
-    `buffer` is None (no leaf) unless the machine frees the size of its buffer.
+    Any real value is allowed; `cooptim.design.operands` starts, decodes and bounds them.
     """
 
     weight_log2_step: Float[Array, "layer"]
@@ -20,6 +20,16 @@ class Knobs:
     log2_threshold: Float[Array, "layer"]
     input_log2_step: Float[Array, "layer"]
     input_log2_range: Float[Array, "layer"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Knobs(OperandKnobs):
+    """One leaf a kind of choice, stacked on the `layer` axis; any real value is allowed.
+
+    `buffer` is None (no leaf) unless the machine frees the size of its buffer.
+    """
+
     mode_logits: Float[Array, "layer mode"]
     tiling_logits: Float[Array, "layer row"]
     supply: Float[Array, "layer"]

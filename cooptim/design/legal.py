@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from cooptim.design.design import Design
-from cooptim.design.space import MIN_BITS, DesignSpace
+from cooptim.design.operands import MIN_BITS
+from cooptim.design.space import DesignSpace
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.relax.bitwidth import bits_of, range_of
 from cooptim.relax.choice import hard_choice

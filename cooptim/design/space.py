@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +11,14 @@ from jaxtyping import Array, Float
 
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, free_phase
+from cooptim.design.operands import decoded_operands, init_operands
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.tilings import Tilings
-from cooptim.relax.bitwidth import OFF_BITS, integer_bits, range_of
+from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
-from cooptim.relax.rounding import clip_ste
 from cooptim.workload import Workload
 
-MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
 _MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
 _CERTAIN = 6.0  # logit of a choice that is made
 _FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
@@ -72,24 +70,15 @@ class DesignSpace:
         The pruning threshold starts at half a step, where it prunes just what rounds to zero anyway.
         """
         layers = len(self.workload.layers)
-        chex.assert_shape([weight_max, input_max], (layers,))
-        dtype = jnp.asarray(weight_max).dtype
-        tiny = jnp.finfo(dtype).tiny ** 0.5
-        weight_range, input_range = jnp.maximum(weight_max, tiny), jnp.maximum(input_max, tiny)
-        # Half a step below the exact width, so that the first moves of step and range do not flip it.
-        levels_w = range_of(jnp.ones(layers, dtype), jnp.asarray(weight_bits, dtype) - 0.01, 1.0)
-        levels_i = range_of(jnp.ones(layers, dtype), jnp.asarray(input_bits, dtype) - 0.01, self.signed.astype(dtype))
+        operands = init_operands(weight_max, input_max, self.input_signed, weight_bits, input_bits)
+        dtype = operands.weight_log2_step.dtype
         supply = self.machine.supply
         share = (supply.nominal_v - supply.floor_v) / (supply.ceiling_v - supply.floor_v)
         share = jnp.clip(share, 0.02, 0.98)
         buffer = self.machine.buffer
         size = jnp.clip((buffer.size_bits - buffer.min_bits) / (buffer.max_bits - buffer.min_bits), 0.02, 0.98)
         return Knobs(
-            weight_log2_step=jnp.log2(weight_range / levels_w),
-            weight_log2_range=jnp.log2(weight_range),
-            log2_threshold=jnp.log2(weight_range / levels_w) - 1.0,
-            input_log2_step=jnp.log2(input_range / levels_i),
-            input_log2_range=jnp.log2(input_range),
+            **vars(operands),
             # Where two modes are legal the one with more lanes is cheaper on most layers, so it is preferred at first.
             mode_logits=jnp.broadcast_to(jnp.asarray(self._mode_prior(), dtype), (layers, len(self.machine.modes))),
             tiling_logits=jnp.asarray(self._tiling_prior(), dtype),
@@ -136,47 +125,25 @@ class DesignSpace:
           phase: traced switches; None learns everything.
         """
         phase = free_phase(len(self.workload.layers)) if phase is None else phase
-        signed = jnp.asarray(self.signed, knobs.weight_log2_step.dtype)
-        w_bits, w_step, w_range = self._width(
-            knobs.weight_log2_step, knobs.weight_log2_range, 1.0, phase.weight_bits, phase.frozen
-        )
-        i_bits, i_step, i_range = self._width(
-            knobs.input_log2_step, knobs.input_log2_range, signed, phase.input_bits, phase.frozen
-        )
-        mode = self._mode(knobs.mode_logits, jnp.maximum(w_bits, i_bits), temperature)
+        operands = decoded_operands(knobs, self.input_signed, float(self.machine.datapath.width_bits), phase)
+        widest = jnp.maximum(operands.weight_bits, operands.input_bits)
+        mode = self._mode(knobs.mode_logits, widest, temperature)
         supply_v = self._supply(knobs.supply)
         buffer_bits = self._buffer(knobs.buffer)
-        widest = jnp.maximum(w_bits, i_bits)
         path = critical_path(self.machine.supply, self.machine.datapath.width_bits, widest)
         off = phase.quantize < 0.5
+        widths = dataclasses.replace(
+            operands,
+            weight_bits=jnp.where(off, OFF_BITS, operands.weight_bits),
+            input_bits=jnp.where(off, OFF_BITS, operands.input_bits),
+        )
         return Design(
-            input_signed=self.input_signed,
-            weight_bits=jnp.where(off, OFF_BITS, w_bits),
-            weight_step=w_step,
-            weight_range=w_range,
-            threshold=jnp.where(phase.prune > 0.5, 2.0**knobs.log2_threshold, 0.0),
-            input_bits=jnp.where(off, OFF_BITS, i_bits),
-            input_step=i_step,
-            input_range=i_range,
+            **vars(widths),
             mode=mode,
             tiling=self._tiling(knobs.tiling_logits, mode, buffer_bits, temperature),
             supply_v=supply_v,
             freq_ghz=max_clock_ghz(self.machine.supply, supply_v, path),
             buffer_bits=buffer_bits,
-        )
-
-    def _width(self, log2_step, log2_range, signed, frozen_bits, frozen):  # type: ignore[no-untyped-def]
-        """(bits, step, range) of one operand; the step is clipped straight-through to the legal widths."""
-        step, range_ = 2.0**log2_step, 2.0**log2_range
-        finest = range_of(jnp.ones_like(step), jnp.asarray(float(self.machine.datapath.width_bits)), signed)
-        coarsest = range_of(jnp.ones_like(step), jnp.asarray(MIN_BITS), signed)
-        legal_step = clip_ste(step, range_ / finest, range_ / coarsest)
-        bits = clip_ste(integer_bits(legal_step, range_, signed), MIN_BITS, float(self.machine.datapath.width_bits))
-        held = frozen > 0.5
-        return (
-            jnp.where(held, frozen_bits, bits),
-            jnp.where(held, step, legal_step),
-            jnp.where(held, range_of(step, frozen_bits, signed), range_),
         )
 
     def _mode(self, logits, widest, temperature):  # type: ignore[no-untyped-def]

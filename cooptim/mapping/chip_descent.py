@@ -115,7 +115,7 @@ class RelaxedChip:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loads:
-    """Networks side by side: equal layers of a network are one, with the sum of their repeats.
+    """Networks side by side: equal layers of a network are one, with the sum of their repeats, unless kept apart.
 
     Attributes:
       members: the layers of a network that an entry of the stack stands for, by entry.
@@ -130,8 +130,11 @@ class Loads:
     weights: Float[np.ndarray, "network"]
 
 
-def together(loads: Sequence[Load]) -> Loads:
+def together(loads: Sequence[Load], *, merge: bool = True) -> Loads:
     """The networks as one stack of layers.
+
+    Args:
+      merge: equal layers of a network share an entry; without, each has its own, so that its bits can differ.
 
     Raises ValueError for none, equal names, no layers, and weights that are not positive.
     """
@@ -148,16 +151,17 @@ def together(loads: Sequence[Load]) -> Loads:
                 f"network {load.name}: {len(load.shapes)} layers, weight {load.weight}; legal: at least one layer and "
                 "a weight above 0"
             )
-        place: dict[LayerShape, int] = {}
+        place: dict[object, int] = {}
         for layer, shape in load.shapes.items():
-            if shape not in place:
-                place[shape] = len(shapes)
+            key = shape if merge else layer
+            if key not in place:
+                place[key] = len(shapes)
                 shapes.append(shape)
                 owners.append(n)
                 members.append([])
                 counts.append(0.0)
-            members[place[shape]].append(layer)
-            counts[place[shape]] += load.repeat(layer)
+            members[place[key]].append(layer)
+            counts[place[key]] += load.repeat(layer)
     share = np.zeros((len(loads), len(shapes)))
     share[owners, np.arange(len(shapes))] = counts
     stack = stack_layers([m[0] for m in members], shapes, counts)

@@ -1,0 +1,118 @@
+"""Widths, ranges and masks of a network's operands: initial knobs, knobs to what is kept, knobs within bounds."""
+
+import dataclasses
+from typing import TypeVar
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from cooptim.design.design import Operands
+from cooptim.design.knobs import OperandKnobs, Phase, free_phase
+from cooptim.relax.bitwidth import integer_bits, range_of
+from cooptim.relax.rounding import clip_ste
+
+MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
+AnyKnobs = TypeVar("AnyKnobs", bound=OperandKnobs)
+
+
+def init_operands(
+    weight_max: Float[ArrayLike, "layer"],
+    input_max: Float[ArrayLike, "layer"],
+    input_signed: tuple[bool, ...],
+    weight_bits: Float[ArrayLike, "..."] = 8.0,
+    input_bits: Float[ArrayLike, "..."] = 8.0,
+) -> OperandKnobs:
+    """Knobs at the given widths, ranges at the given magnitudes.
+
+    Args:
+      weight_max, input_max: largest magnitudes (or the ranges wanted), > 0.
+      input_signed: whether each layer's input goes below zero.
+
+    The pruning threshold starts at half a step, where it prunes just what rounds to zero anyway.
+    """
+    layers = len(input_signed)
+    chex.assert_shape([weight_max, input_max], (layers,))
+    dtype = jnp.asarray(weight_max).dtype
+    tiny = jnp.finfo(dtype).tiny ** 0.5
+    weight_range, input_range = jnp.maximum(weight_max, tiny), jnp.maximum(input_max, tiny)
+    # Half a step below the exact width, so that the first moves of step and range do not flip it.
+    levels_w = range_of(jnp.ones(layers, dtype), jnp.asarray(weight_bits, dtype) - 0.01, 1.0)
+    levels_i = range_of(jnp.ones(layers, dtype), jnp.asarray(input_bits, dtype) - 0.01, _signs(input_signed, dtype))
+    return OperandKnobs(
+        weight_log2_step=jnp.log2(weight_range / levels_w),
+        weight_log2_range=jnp.log2(weight_range),
+        log2_threshold=jnp.log2(weight_range / levels_w) - 1.0,
+        input_log2_step=jnp.log2(input_range / levels_i),
+        input_log2_range=jnp.log2(input_range),
+    )
+
+
+def decoded_operands(
+    knobs: OperandKnobs, input_signed: tuple[bool, ...], most_bits: float = 8.0, phase: Phase | None = None
+) -> Operands:
+    """What these knobs keep of weights and inputs; differentiable in every leaf.
+
+    Forward, widths are whole bits from MIN_BITS to `most_bits` (straight-through), and a range is what its width holds.
+
+    Args:
+      phase: traced switches `prune` and `frozen`; `quantize` is the caller's. None learns everything.
+    """
+    phase = free_phase(len(input_signed)) if phase is None else phase
+    signed = _signs(input_signed, knobs.input_log2_step.dtype)
+    w_bits, w_step, w_range = _width(
+        knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_bits, phase.weight_bits, phase.frozen
+    )
+    i_bits, i_step, i_range = _width(
+        knobs.input_log2_step, knobs.input_log2_range, signed, most_bits, phase.input_bits, phase.frozen
+    )
+    return Operands(
+        input_signed=input_signed,
+        weight_bits=w_bits,
+        weight_step=w_step,
+        weight_range=w_range,
+        threshold=jnp.where(phase.prune > 0.5, 2.0**knobs.log2_threshold, 0.0),
+        input_bits=i_bits,
+        input_step=i_step,
+        input_range=i_range,
+    )
+
+
+def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bits: float = 8.0) -> AnyKnobs:
+    """Knobs moved back to where the straight-through bounds do not act, so that none runs away."""
+    signed = _signs(input_signed, knobs.input_log2_step.dtype)
+
+    def steps(log2_step, log2_range, sign):  # type: ignore[no-untyped-def]
+        finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(most_bits), sign))
+        coarsest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(MIN_BITS), sign))
+        return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
+
+    weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0)
+    return dataclasses.replace(
+        knobs,
+        weight_log2_step=weight_log2_step,
+        input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed),
+        # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
+        log2_threshold=jnp.clip(knobs.log2_threshold, weight_log2_step - 1.0, knobs.weight_log2_range),
+    )
+
+
+def _signs(input_signed: tuple[bool, ...], dtype: jnp.dtype) -> Float[Array, "layer"]:
+    return jnp.asarray(np.asarray(input_signed, np.float32), dtype)
+
+
+def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen):  # type: ignore[no-untyped-def]
+    """(bits, step, range) of one operand; the step is clipped straight-through to the legal widths."""
+    step, range_ = 2.0**log2_step, 2.0**log2_range
+    finest = range_of(jnp.ones_like(step), jnp.asarray(most_bits), signed)
+    coarsest = range_of(jnp.ones_like(step), jnp.asarray(MIN_BITS), signed)
+    legal_step = clip_ste(step, range_ / finest, range_ / coarsest)
+    bits = clip_ste(integer_bits(legal_step, range_, signed), MIN_BITS, most_bits)
+    held = frozen > 0.5
+    return (
+        jnp.where(held, frozen_bits, bits),
+        jnp.where(held, step, legal_step),
+        jnp.where(held, range_of(step, frozen_bits, signed), range_),
+    )
