@@ -162,9 +162,10 @@ def test_projected_knobs_stay_where_they_decode_to_themselves():
     knobs = init_operands(jnp.ones(4), jnp.ones(4), SIGNED, 4.0, 5.0)
     pairs = zip(jax.tree.leaves(projected_operands(knobs, SIGNED)), jax.tree.leaves(knobs), strict=True)
     assert all(np.allclose(held, given, rtol=1e-12) for held, given in pairs)
-    wild = dataclasses.replace(knobs, weight_log2_step=jnp.full(4, -30.0), input_log2_step=jnp.full(4, 30.0))
+    far = jnp.full(4, 30.0)
+    wild = dataclasses.replace(knobs, weight_log2_step=-far, input_log2_step=far, log2_threshold=-far)
     held = projected_operands(wild, SIGNED, 7.0)
     found = decoded_operands(held, SIGNED, 7.0)
     assert found.weight_bits.tolist() == [7.0] * 4 and found.input_bits.tolist() == [2.0] * 4
     np.testing.assert_allclose(2.0**held.weight_log2_step, 1 / (2.0**6 - 1))  # the finest step of a signed 7-bit word
-    np.testing.assert_allclose(found.threshold, 0.5 / 63, rtol=0.02)
+    np.testing.assert_allclose(found.threshold, 0.5 / 63)
