@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -62,3 +63,25 @@ def test_the_own_training_step_reaches_its_budget_with_a_legal_design(monkeypatc
     assert found["bound"] < found["legal"] <= found["budget"] < found["reference"]
     assert found["late"] <= 1 and abs(found["gap"] - 1) < 0.1
     assert found["float"] > 0.9 and found["final"] > found["float"] - 0.05
+
+
+@pytest.mark.slow
+def test_a_chip_sized_while_training_is_built_within_its_area_and_beats_the_one_for_eight_bits(monkeypatch, tmp_path):
+    probe = """{
+        "bits": [[float(b) for b in getattr(learned[1][3], k)] for k in ("weight_bits", "input_bits")],
+        "area": [r["chip"].area_mm2 for r in results.values()], "legal": [r["chip"].legal for r in results.values()],
+        "budget": budget.area_mm2, "aim": aim.area_mm2, "found": float(learned[1][2].area_mm2[best]),
+        "gap": [r["energy gap"] for r in results.values()], "gain": gain, "float": float_accuracy,
+        "accuracy": [r["accuracy"] for r in results.values()],
+        "costs": [float(c[best]) for c in costs],
+    }"""
+    notebook, found = run("02_size_a_chip_while_training.ipynb", monkeypatch, tmp_path, probe)
+    assert outputs(notebook, "error") == []
+    assert [o.text for o in outputs(notebook, "stream") if o.name == "stderr"] == []
+    assert len(outputs(notebook, "display_data")) == 1
+    widths = np.array(found["bits"])
+    assert np.all((widths == np.round(widths)) & (widths >= 2) & (widths <= 8)) and widths.mean() < 7
+    assert all(found["legal"]) and max(found["area"]) <= found["budget"]
+    assert found["found"] < 1.03 * found["aim"] and found["costs"][-1] < found["costs"][0] - 2
+    assert all(0.8 < gap < 1.25 for gap in found["gap"]) and found["gain"] > 1.3
+    assert found["float"] > 0.9 and min(found["accuracy"]) > found["float"] - 0.05
