@@ -22,7 +22,7 @@ ZEROS = [0.0, 0.3, 0.6, 0.8, 0.9, 0.95]
 
 
 def stream(zeros, bits, words=60_000, seed=5):
-    """Random words, non-zero ones from a skewed distribution; zeros fall independently."""
+    """Random words, 30 kB raw at 4 bit; non-zero ones from a skewed distribution; zeros fall independently."""
     rng = np.random.default_rng(seed)
     values = 1 + np.minimum(rng.geometric(8.0 / 2**bits, words) - 1, 2**bits - 2)
     return np.where(rng.random(words) < zeros, 0, values)
@@ -104,7 +104,6 @@ def test_run_length_is_that_of_an_encoder(zeros, run_bits):
     found = list(pairs(words, 2**run_bits - 1))
     assert unpaired(found) == words.tolist()
     size = len(found) * (run_bits + 8)
-    assert size > 8e4 / 8 or zeros >= 0.9
     model = float(run_length_bits(float(np.mean(words != 0)), 8.0, run_bits)) * words.size
     assert model == pytest.approx(size, rel=0.02)
 
