@@ -33,13 +33,13 @@ _STATIC = {"static": True}
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FrontierStack:
-    """Layers side by side, of one network or several, with their rows in blocks.
+    """Layers side by side, of one network or several, with their rows in blocks; layers of one set share its blocks.
 
     Attributes:
       columns: of what moves the width (index in `even_tables.WIDTHS`) and sides. tiles: of what is held the operand,
         memory, width and sides. The machine decides them, so that all layers share them.
-      words: of each column. held: of each tile. Padded rows repeat the layer's last.
-      real: which rows are no padding. layer_of: index of each block's layer, rising.
+      words: of each column. held: of each tile. Padded rows repeat the set's last. real: which rows are no padding.
+      layer_of, block_of: the blocks of each layer, one layer after the other: index of the layer, and of the block.
       times, instances: of each column's sides (see `Side`); tile_times: of each tile's.
       steps: temporal steps. hops: systolic drain [cycles].
       bits: of weights, inputs, outputs, partial sums; may be effective ones (width times the share stored).
@@ -52,7 +52,8 @@ class FrontierStack:
     words: Float[Array, "block column lane"] | Float[np.ndarray, "block column lane"]
     held: Float[Array, "block tile lane"] | Float[np.ndarray, "block tile lane"]
     real: Bool[Array, "block lane"] | Bool[np.ndarray, "block lane"]
-    layer_of: Int[Array, "block"] | Int[np.ndarray, "block"]
+    layer_of: Int[Array, "use"] | Int[np.ndarray, "use"]
+    block_of: Int[Array, "use"] | Int[np.ndarray, "use"]
     times: Leaf
     instances: Leaf
     tile_times: Leaf
@@ -117,18 +118,21 @@ def stacked(
 ) -> FrontierStack:
     """The same from sets that are there already."""
     space = frontiers[0].space
-    real = [_blocks(np.ones((1, f.rows.n)))[:, 0] for f in frontiers]
-    for flags, frontier in zip(real, frontiers, strict=True):
-        flags[-1, frontier.rows.n - BLOCK * (len(flags) - 1) :] = 0.0
+    apart = list({id(f): f for f in frontiers}.values())
+    counts = [-(-f.rows.n // BLOCK) for f in apart]
+    blocks = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+    own = dict(zip(map(id, apart), blocks, strict=True))
+    flags = [np.arange(n * BLOCK).reshape(n, BLOCK) < f.rows.n for n, f in zip(counts, apart, strict=True)]
     systolic = [machine.array_dims.index(name) for name in machine.systolic_dims]
     return FrontierStack(
         names=tuple(names),
         columns=tuple((c.width, _places(c)) for c in space.columns),
         tiles=tuple((t.operand, t.memory, t.width, _places(t)) for t in space.tiles),
-        words=np.concatenate([_blocks(f.words) for f in frontiers]).astype(dtype),
-        held=np.concatenate([_blocks(f.held) for f in frontiers]).astype(dtype),
-        real=np.concatenate(real) > 0,
-        layer_of=np.repeat(np.arange(len(names)), [len(flags) for flags in real]),
+        words=np.concatenate([_blocks(f.words) for f in apart]).astype(dtype),
+        held=np.concatenate([_blocks(f.held) for f in apart]).astype(dtype),
+        real=np.concatenate(flags),
+        layer_of=np.repeat(np.arange(len(names)), [len(own[id(f)]) for f in frontiers]),
+        block_of=np.concatenate([own[id(f)] for f in frontiers]),
         times=np.stack([_of_sides(f.space.columns, "times", dtype) for f in frontiers]),
         instances=np.stack([_of_sides(f.space.columns, "instances", dtype) for f in frontiers]),
         tile_times=np.stack([_of_sides(f.space.tiles, "times", dtype) for f in frontiers]),
@@ -140,21 +144,31 @@ def stacked(
     )
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a word costs, per layer, of each column (moved) or tile (held).
+    """What a word costs, per layer, of each column (moved) or tile (held), and what all rows of a layer cost alike.
 
     Attributes:
-      energy_pj: [layer, column]. ports: (memory, port) in the order of busy [layer, port, column], in cycles.
+      ports: (memory, port) in the order of busy [layer, port, column], in cycles. energy_pj: [layer, column].
       room: bits in each memory, [layer, memory, tile]. fill: cycles to come in (W, I) or leave (O), [layer, operand,
         tile]; the slower side of a link counts.
+      mac_pj, steps, hops: energy of the MACs, temporal steps, systolic drain [cycles], [layer].
     """
 
+    ports: tuple[tuple[str, str], ...] = dataclasses.field(metadata=_STATIC)
     energy_pj: Any
-    ports: tuple[tuple[str, str], ...]
     busy: Any
     room: Any
     fill: Any
+    mac_pj: Any
+    steps: Any
+    hops: Any
+
+    def take(self, layers: Any) -> "Rates":
+        """Of some layers, repeats allowed."""
+        found: Rates = jax.tree.map(lambda leaf: leaf[layers], self)
+        return found
 
 
 def rates(stack: FrontierStack, machine: Hierarchy, xp: ModuleType = jnp) -> Rates:
@@ -181,11 +195,14 @@ def rates(stack: FrontierStack, machine: Hierarchy, xp: ModuleType = jnp) -> Rat
         for m in range(len(machine.memories))
     ]
     return Rates(
-        xp.stack(energy, axis=-1),
         ports,
+        xp.stack(energy, axis=-1),
         xp.stack(busy, axis=-1),
         xp.stack(room, axis=1),
         xp.stack([_fill_rate(stack, machine, operand, xp) for operand in OPERANDS], axis=1),
+        stack.macs * machine.mac_pj,
+        stack.steps,
+        stack.hops,
     )
 
 
@@ -205,30 +222,33 @@ def _fill_rate(stack: FrontierStack, machine: Hierarchy, operand: str, xp: Modul
 class RowPrices:
     """Of every row: energy [pJ], latency [cycles], bits held in one instance of each memory."""
 
-    energy_pj: Float[Array, "block lane"] | Float[np.ndarray, "block lane"]
-    cycles: Float[Array, "block lane"] | Float[np.ndarray, "block lane"]
-    bits: Float[Array, "block memory lane"] | Float[np.ndarray, "block memory lane"]
+    energy_pj: Float[Array, "use lane"] | Float[np.ndarray, "use lane"]
+    cycles: Float[Array, "use lane"] | Float[np.ndarray, "use lane"]
+    bits: Float[Array, "use memory lane"] | Float[np.ndarray, "use memory lane"]
 
 
 def row_prices(
     stack: FrontierStack, machine: Hierarchy, price: Rates, sharpness: Any = math.inf, xp: ModuleType = jnp
 ) -> RowPrices:
-    """What each row costs.
+    """What each row costs each layer, block after block.
 
     Args:
       price: of `rates`. sharpness: of the maximum over ports, above 1; whole numbers are cheapest, infinite is exact.
     """
-    at = stack.layer_of
-    per_word = xp.concatenate([price.energy_pj[:, None], price.busy], axis=1)
-    moved = xp.einsum("bkc,bcr->bkr", per_word[at], stack.words)
-    filled = xp.einsum("bkt,btr->bkr", xp.concatenate([price.room, price.fill], axis=1)[at], stack.held)
+    at = stack.block_of
+    return block_prices(stack.words[at], stack.held[at], machine, price.take(stack.layer_of), sharpness, xp)
+
+
+def block_prices(
+    words: Any, held: Any, machine: Hierarchy, price: Rates, sharpness: Any, xp: ModuleType = jnp
+) -> RowPrices:
+    """The same of blocks of rows at the rates of each block's layer."""
+    moved = xp.einsum("bkc,bcr->bkr", xp.concatenate([price.energy_pj[:, None], price.busy], axis=1), words)
+    filled = xp.einsum("bkt,btr->bkr", xp.concatenate([price.room, price.fill], axis=1), held)
     w_fill, i_fill, drain = xp.moveaxis(filled[:, -3:], 1, 0)
     fill = w_fill + i_fill if shares_inputs(machine) else xp.maximum(w_fill, i_fill)
-    running = _most(stack.steps[at], moved[:, 1:], sharpness, xp)
-    mac_pj = stack.macs * machine.mac_pj
-    return RowPrices(
-        moved[:, 0] + mac_pj[at][:, None], running + fill + drain + stack.hops[at][:, None], filled[:, :-3]
-    )
+    running = _most(price.steps, moved[:, 1:], sharpness, xp)
+    return RowPrices(moved[:, 0] + price.mac_pj[:, None], running + fill + drain + price.hops[:, None], filled[:, :-3])
 
 
 def _most(steps: Any, busy: Any, sharpness: Any, xp: ModuleType) -> Any:

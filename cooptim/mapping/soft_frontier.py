@@ -12,9 +12,13 @@ alone: value and gradient are the exact ones (Danskin's theorem: the gradient of
 
 A network's energy-delay product is least where all layers minimise energy + cycle_price x cycles for one price, its
 energy over its cycles (`edp_cycle_price`).
+
+Rows are priced a few blocks at a time, and again for the gradient, so that what lies between words and costs stays in
+the processor's cache; a block hands on its sums only, scaled by its own largest weight.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +26,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cooptim.hardware.hierarchy import Hierarchy
-from cooptim.mapping.row_price import FrontierStack, overflow, rates, row_prices
+from cooptim.mapping.row_price import FrontierStack, block_prices, overflow, rates
+
+GROUP = 16  # blocks priced at once: 2,048 rows of some 60 numbers, 1 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,7 @@ class FrontierPrice:
     Attributes:
       port_cycles: busy cycles per (memory, port). tile_bits: held in one instance, per memory.
       overflow: of the squares of fill / room - 1 where it is positive, summed over memories; 0 where all fits.
-      weights: of the rows.
+      weights: of the rows, one layer's blocks after the other (`FrontierStack.layer_of`).
     """
 
     energy_pj: Any
@@ -42,15 +48,21 @@ class FrontierPrice:
     steps: Any
     cycles: Any
     overflow: Any
-    weights: Float[Array, "block lane"]
+    weights: Float[Array, "use lane"]
 
 
-def _softmax(logits: Float[Array, "block lane"], layer_of: Any, layers: int) -> Float[Array, "block lane"]:
-    """Over the rows of each layer."""
-    most = jax.ops.segment_max(jnp.max(logits, axis=1), layer_of, layers, indices_are_sorted=True)
-    raised = jnp.exp(logits - jax.lax.stop_gradient(most)[layer_of, None])
-    total = jax.ops.segment_sum(jnp.sum(raised, axis=1), layer_of, layers, indices_are_sorted=True)
-    return raised / total[layer_of, None]
+def _in_groups(call: Callable[[Any], Any], blocks: Any) -> Any:
+    """`call` on a few blocks [block, ...] after another, and again for the gradient: it all stays in the cache."""
+    n = len(jax.tree.leaves(blocks)[0])
+    groups = -(-n // GROUP)
+    size = -(-n // groups)
+
+    def split(leaf: Any) -> Any:
+        padding = ((0, groups * size - n), *((0, 0),) * (leaf.ndim - 1))
+        return jnp.pad(leaf, padding, mode="edge").reshape(groups, size, *leaf.shape[1:])
+
+    found = jax.lax.map(jax.checkpoint(call, prevent_cse=False), jax.tree.map(split, blocks))
+    return jax.tree.map(lambda leaf: leaf.reshape(groups * size, *leaf.shape[2:])[:n], found)
 
 
 def soft_price(
@@ -75,27 +87,39 @@ def soft_price(
     """
     stack = jax.tree.map(jnp.asarray, stack)
     price, at = rates(stack, machine), stack.layer_of
-    rows = row_prices(stack, machine, price, sharpness)
-    over = overflow(rows.bits, machine)
-    cycle_pj = jnp.broadcast_to(jnp.asarray(cycle_price, rows.cycles.dtype), (stack.layers,))
-    cost = jnp.log(rows.energy_pj + cycle_pj[at, None] * rows.cycles)
-    logits = jnp.where(stack.real, -(cost + strength * over / temperature) / temperature, -jnp.inf)
-    weights = _softmax(logits, at, stack.layers)
+    cycle_pj = jnp.broadcast_to(jnp.asarray(cycle_price, stack.bits.dtype), (stack.layers,))
 
-    def mean(values: Any) -> Any:
-        shares = jnp.einsum("b...r,br->b...", values, weights)
-        return jax.ops.segment_sum(shares, at, stack.layers, indices_are_sorted=True)
+    def sums(blocks: Any) -> Any:
+        """(largest logit, rows' shares of it, their sum, and with these shares the sums of what rows cost), [block]."""
+        block, own, cycle_pj = blocks
+        words, held = stack.words[block], stack.held[block]
+        rows = block_prices(words, held, machine, own, sharpness)
+        over = overflow(rows.bits, machine)
+        cost = jnp.log(rows.energy_pj + cycle_pj[:, None] * rows.cycles)
+        logits = jnp.where(stack.real[block], -(cost + strength * over / temperature) / temperature, -jnp.inf)
+        most = jax.lax.stop_gradient(jnp.max(logits, axis=1))
+        raised = jnp.exp(logits - most[:, None])
+        values = (rows.energy_pj, rows.cycles, over, words, held)
+        return most, raised, jnp.sum(raised, axis=1), [jnp.einsum("b...r,br->b...", v, raised) for v in values]
 
-    words, held = mean(stack.words), mean(stack.held)
+    most, raised, total, found = _in_groups(sums, (stack.block_of, price.take(at), cycle_pj[at]))
+    scale = jnp.exp(most - jax.ops.segment_max(most, at, stack.layers, indices_are_sorted=True)[at])
+
+    def over_blocks(values: Any) -> Any:
+        scaled = jnp.einsum("b...,b->b...", values, scale)
+        return jax.ops.segment_sum(scaled, at, stack.layers, indices_are_sorted=True)
+
+    whole = over_blocks(total)
+    energy_pj, cycles, over, words, held = (jnp.einsum("l...,l->l...", over_blocks(v), 1.0 / whole) for v in found)
     return FrontierPrice(
-        energy_pj=mean(rows.energy_pj),
-        mac_pj=stack.macs * machine.mac_pj,
+        energy_pj=energy_pj,
+        mac_pj=price.mac_pj,
         tile_bits={m.name: jnp.sum(price.room[:, i] * held, axis=1) for i, m in enumerate(machine.memories)},
         port_cycles={port: jnp.sum(price.busy[:, p] * words, axis=1) for p, port in enumerate(price.ports)},
         steps=stack.steps,
-        cycles=mean(rows.cycles),
-        overflow=mean(over),
-        weights=weights,
+        cycles=cycles,
+        overflow=over,
+        weights=raised * (scale / whole[at])[:, None],
     )
 
 

@@ -84,15 +84,16 @@ def gaps(spaces: int) -> None:
           f"{table[:, 2].max():.0f} mappings, {table[:, 4].min():.0f} to {table[:, 4].max():.0f} kept")  # fmt: skip
 
 
-def timed(call, *args) -> float:
-    """Median CPU-ms of a call."""
-    samples = []
-    for _ in range(9):
-        begin = time.process_time()
-        for _ in range(20):
-            jax.block_until_ready(call(*args))
-        samples.append((time.process_time() - begin) * 1e3 / 20)
-    return float(np.median(samples))
+def timed(calls, rounds: int = 9) -> list[np.ndarray]:
+    """CPU-ms of (compiled, arguments, repeats), [round] each; measured in turns, so that all meet the same load."""
+    samples = [[] for _ in calls]
+    for _ in range(rounds):
+        for own, (call, args, repeats) in zip(samples, calls, strict=True):
+            begin = time.process_time()
+            for _ in range(repeats):
+                jax.block_until_ready(call(*args))
+            own.append((time.process_time() - begin) * 1e3 / repeats)
+    return [np.array(own) for own in samples]
 
 
 def leaves(chip):
@@ -138,23 +139,25 @@ def speed(pareto: bool) -> None:
         begin = time.process_time()
         found[label] = frontier_sizes(names, shapes, chip, nests, box=box)
         print(f"{label}: {len(names)} layers enumerated in {time.process_time() - begin:.1f} CPU-s")
-    with (HERE / "frontier_sizes.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["layer", "mappings", *(f"{part}_{label}" for label in sets for part in ("distinct", "kept"))])
-        for name in dict.fromkeys(names):
-            sizes = [found[label][name] for label in sets]
-            writer.writerow([name, sizes[0].mappings, *(x for s in sizes for x in (s.distinct, s.kept))])
+    if pareto:
+        with (HERE / "frontier_sizes.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            parts = (f"{part}_{label}" for label in sets for part in ("distinct", "kept"))
+            writer.writerow(["layer", "mappings", *parts])
+            for name in dict.fromkeys(names):
+                sizes = [found[label][name] for label in sets]
+                writer.writerow([name, sizes[0].mappings, *(x for s in sizes for x in (s.distinct, s.kept))])
     for label, box in sets.items():
-        figures = []
-        for copies in (1, 10) if label == "box" else (1,):
-            compiled, args, spent, stack = price_call(copies, box)
-            figures.append((stack.layers, spent, timed(compiled, *args), int(stack.real.sum()), int(stack.real.size)))
-        n, first, one, rows, padded = figures[0]
-        print(f"{label}: {n} layers, {rows} rows ({padded} padded), {one:.1f} CPU-ms, compile {first:.1f} CPU-s")
-        if len(figures) > 1:
-            m, second, ten, rows, _ = figures[1]
-            print(f"  {m} layers, {rows} rows, {ten:.1f} CPU-ms ({ten / one:.1f} x), compile {second:.1f} CPU-s "
-                  f"({second / first:.2f} x)")  # fmt: skip
+        made = [price_call(copies, box) for copies in ((1, 10) if label == "box" else (1,))]
+        measured = timed([(call, args, 20 // (1 + 4 * i)) for i, (call, args, _, _) in enumerate(made)])
+        for (_, _, spent, stack), ms in zip(made, measured, strict=True):
+            real = stack.real[stack.block_of]
+            print(f"{label}: {stack.layers} layers, {real.sum()} rows ({real.size} padded), compile {spent:.1f} CPU-s")
+            print(f"  CPU-ms: best {ms.min():.1f}, median {np.median(ms):.1f} of {len(ms)}")
+        if len(made) > 1:
+            by, best = measured[1] / measured[0], measured[1].min() / measured[0].min()
+            print(f"  x {best:.1f} by the best, {np.median(by):.1f} by the median ({by.min():.1f} to {by.max():.1f})")
+            print(f"  compile x {made[1][2] / made[0][2]:.2f}")
         print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

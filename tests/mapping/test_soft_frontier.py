@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from cooptim.hardware.hierarchy_file import load_hierarchy
+from cooptim.mapping import soft_frontier as module
 from cooptim.mapping.even_best import best_rows
 from cooptim.mapping.even_box import box_around
 from cooptim.mapping.nest import LayerShape
-from cooptim.mapping.row_price import rates, row_prices, stack_frontiers
+from cooptim.mapping.row_price import overflow, rates, row_prices, stack_frontiers
 from cooptim.mapping.search import unrolled
 from cooptim.mapping.soft_frontier import edp_cycle_price, soft_price
 
@@ -110,6 +111,37 @@ def _best(stack, chip, cycle_price):
     return rows.energy_pj[at], rows.cycles[at], at, int(fits.sum())
 
 
+def test_layers_cost_the_weighted_means_of_their_rows(monkeypatch):
+    """By a softmax in numpy; blocks of one layer in several groups, the last of which is padded."""
+    monkeypatch.setattr(module, "GROUP", 3)
+    chip = _gemmini()
+    stack = _stack([SHAPE, OTHER, SHAPE, OTHER, SHAPE], chip)
+    assert len(stack.real) == 3  # layers of one shape share their rows
+    assert stack.layer_of.tolist() == [0, 0, 1, 2, 2, 3, 4, 4]
+    stack = dataclasses.replace(stack, bits=stack.bits * np.array([1.0, 0.5, 0.75, 0.9, 1.2]))
+    price = rates(stack, chip, np)
+    rows, words = row_prices(stack, chip, price, 32, xp=np), stack.words[stack.block_of]
+    over, cycle_price = overflow(rows.bits, chip, np), np.array([30.0, 0.0, 3.0, 10.0, 300.0])
+    logits = -(np.log(rows.energy_pj + cycle_price[stack.layer_of, None] * rows.cycles) + over / 0.2) / 0.2
+
+    def parts(stack):
+        found = soft_price(stack, chip, 0.2, cycle_price)
+        ends = [jnp.stack(list(x.values()), axis=1) for x in (found.tile_bits, found.port_cycles)]
+        return found.energy_pj, found.cycles, found.overflow, *ends, found.weights
+
+    found = [np.asarray(x) for x in _compiled(parts)(jax.tree.map(jnp.asarray, stack))]
+    for i in range(5):
+        own = stack.layer_of == i
+        raised = np.where(stack.real[stack.block_of[own]], np.exp(logits[own] - logits[own].max()), 0.0)
+        share = raised / raised.sum()
+        busy = np.einsum("pc,bcr->bpr", price.busy[i], words[own])
+        asked = [np.einsum("b...r,br->...", x[own], share) for x in (rows.energy_pj, rows.cycles, over, rows.bits)]
+        asked += [np.einsum("bpr,br->p", busy, share)]
+        for part, expected in zip(found[:-1], asked, strict=True):
+            assert part[i] == pytest.approx(expected, rel=1e-10)
+        assert found[-1][own] == pytest.approx(share, rel=1e-9, abs=1e-15)
+
+
 @pytest.mark.parametrize("cycle_price", [0.0, 30.0])
 def test_cold_it_is_the_exact_least_under_the_capacities(cycle_price):
     chip = _gemmini()
@@ -157,10 +189,12 @@ def warm():
     stack, names = _stack([SHAPE], chip), _knobs(chip)
     terms = _terms(stack, chip, 0.2)
     start = jnp.asarray(np.random.default_rng(3).uniform(-0.2, 0.2, len(names)))
-    value, shifts = _compiled(jax.vmap(terms)), 1e-6 * np.eye(len(names))
-    values = np.asarray(value(jnp.concatenate([start + shifts, start - shifts, start[None]])))
-    differences = (values[: len(names)] - values[len(names) : -1]).T / 2e-6
-    return names, values[-1], np.asarray(_compiled(jax.jacrev(terms))(start)), differences
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "GROUP", 1)  # two groups
+        value, shifts = _compiled(jax.vmap(terms)), 1e-6 * np.eye(len(names))
+        values = np.asarray(value(jnp.concatenate([start + shifts, start - shifts, start[None]])))
+        slopes = np.asarray(_compiled(jax.jacrev(terms))(start))
+    return names, values[-1], slopes, (values[: len(names)] - values[len(names) : -1]).T / 2e-6
 
 
 def test_every_term_has_the_gradient_of_central_differences(warm):
