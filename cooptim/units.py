@@ -20,8 +20,10 @@ _FACTORS: dict[str, dict[str, float]] = {
         "kbit": 1024.0,
         "Mbit": 1048576.0,
     },
+    "length": {"nm": 1e-6, "um": 1e-3, "mm": 1.0},
     "area": {"um2": 1e-6, "mm2": 1.0},
     "bandwidth": {"bit/ns": 1.0, "Gbit/s": 1.0, "GB/s": 8.0, "MB/s": 8e-3},
+    "throughput": {"MOPS": 1e-3, "GOPS": 1.0, "TOPS": 1e3},  # operations a nanosecond; 1 MAC = 2 operations
     "energy_per_bit": {"fJ/bit": 1e-3, "pJ/bit": 1.0},
     "area_per_bit": {"um2/bit": 1e-6, "mm2/bit": 1.0},
     "ratio": {"1": 1.0, "%": 1e-2},

@@ -130,10 +130,14 @@ _CLOCK = Rule("frequency", above=True)
 class Shares(_Strict):
     """Where the reference power goes; the four add up to 1."""
 
-    datapath: Annotated[Quantity, _SHARE]  # busy and idle lanes, the accuracy-scalable part
-    sram: Annotated[Quantity, _SHARE]  # buffer accesses of all operands
-    control: Annotated[Quantity, _SHARE]  # clock, instructions and the rest that neither width nor zeros change
-    leakage: Annotated[Quantity, _SHARE]
+    datapath: Annotated[Quantity, _SHARE] = Field(
+        description="busy and idle lanes: the part that widths and zeros scale"
+    )
+    sram: Annotated[Quantity, _SHARE] = Field(description="buffer accesses of all operands")
+    control: Annotated[Quantity, _SHARE] = Field(
+        description="clock, instructions and the rest that neither width nor zeros change"
+    )
+    leakage: Annotated[Quantity, _SHARE] = Field(description="leakage of the whole chip")
 
     @model_validator(mode="after")
     def _whole(self) -> "Shares":
@@ -146,18 +150,22 @@ class Shares(_Strict):
 class ReferenceLayer(_Strict):
     """The layer that is taken to run at the reference point: one row of pixels, dense, stride 1."""
 
-    K: Annotated[Quantity, _COUNT]
-    C: Annotated[Quantity, _COUNT]
-    OX: Annotated[Quantity, _COUNT]
-    FY: Annotated[Quantity, _COUNT]
-    FX: Annotated[Quantity, _COUNT]
+    K: Annotated[Quantity, _COUNT] = Field(description="output channels, a multiple of `datapath.rows`")
+    C: Annotated[Quantity, _COUNT] = Field(description="input channels")
+    OX: Annotated[Quantity, _COUNT] = Field(description="output pixels, a multiple of `datapath.cols`")
+    FY: Annotated[Quantity, _COUNT] = Field(description="filter rows")
+    FX: Annotated[Quantity, _COUNT] = Field(description="filter columns")
 
 
 class Reference(_Strict):
     """A measured operating point: one lane, full width, nominal supply and clock, dense data."""
 
-    power: Annotated[Quantity, Rule("power", above=True)]
-    busy_fraction: Annotated[Quantity, Rule("ratio", 0, 1, above=True)]  # throughput over the array's peak
+    power: Annotated[Quantity, Rule("power", above=True)] = Field(
+        description="power of the chip at this point, without DRAM"
+    )
+    busy_fraction: Annotated[Quantity, Rule("ratio", 0, 1, above=True)] = Field(
+        description="share of the cycles in which every lane works: throughput over the array's peak"
+    )
     layer: ReferenceLayer
     shares: Shares
 
@@ -165,33 +173,55 @@ class Reference(_Strict):
 class DatapathSection(_Strict):
     """The MAC array."""
 
-    rows: Annotated[Quantity, _COUNT]
-    cols: Annotated[Quantity, _COUNT]
-    width: Annotated[Quantity, _BITS]
-    accumulator: Annotated[Quantity, Rule("size", 1, 256, whole=True)]
-    lanes: Lanes
-    gating_exponent: Annotated[Quantity, Rule("ratio", 0, 4)]
-    subword_exponent: Annotated[Quantity, Rule("ratio", 0, 4)]
-    idle_share: Annotated[Quantity, _SHARE]
-    guarded_share: Annotated[Quantity, _SHARE]
+    rows: Annotated[Quantity, _COUNT] = Field(description="output channels computed at a time")
+    cols: Annotated[Quantity, _COUNT] = Field(
+        description="output pixels computed at a time, times the lanes of the mode"
+    )
+    width: Annotated[Quantity, _BITS] = Field(description="widest operand of a MAC")
+    accumulator: Annotated[Quantity, Rule("size", 1, 256, whole=True)] = Field(
+        description="width of a partial sum that waits in a memory"
+    )
+    lanes: Lanes = Field(description="subwords a MAC splits into, one entry a mode: divisors of `width`, 1 among them")
+    gating_exponent: Annotated[Quantity, Rule("ratio", 0, 4)] = Field(
+        description="unused low bits divide the energy of a busy lane by (slot / width in use)^exponent"
+    )
+    subword_exponent: Annotated[Quantity, Rule("ratio", 0, 4)] = Field(
+        description="N subwords divide the energy of a cycle by N^exponent"
+    )
+    idle_share: Annotated[Quantity, _SHARE] = Field(description="energy of an empty lane over that of a busy one")
+    guarded_share: Annotated[Quantity, _SHARE] = Field(
+        description="energy of a MAC with a zero operand over that of a busy one"
+    )
 
 
 class SupplySection(_Strict):
     """V-f law, grid and leakage law."""
 
-    nominal_v: Annotated[Quantity, _VOLT]
-    nominal_clock: Annotated[Quantity, _CLOCK]
-    floor_v: Annotated[Quantity, _VOLT]
-    ceiling_v: Annotated[Quantity, _VOLT]
-    step_v: Annotated[Quantity, _VOLT]
-    step_clock: Annotated[Quantity, _CLOCK]
-    threshold_v: Annotated[Quantity, _VOLT]
-    alpha: Annotated[Quantity, Rule("ratio", 1, 2.5)]
-    path_share: Annotated[Quantity, Rule("ratio", 0, 0.95)]
-    fixed_share: Annotated[Quantity, _SHARE]
-    leakage_exponent: Annotated[Quantity, Rule("ratio", 0, 12)]
-    memory_leakage_share: Annotated[Quantity, _SHARE]
-    retention_v: Annotated[Quantity, Rule("voltage", 0, 10)]
+    nominal_v: Annotated[Quantity, _VOLT] = Field(description="supply of the reference point")
+    nominal_clock: Annotated[Quantity, _CLOCK] = Field(
+        description="clock of the reference point, the fastest at full width and `nominal_v`"
+    )
+    floor_v: Annotated[Quantity, _VOLT] = Field(description="lowest supply while a layer runs")
+    ceiling_v: Annotated[Quantity, _VOLT] = Field(description="highest supply")
+    step_v: Annotated[Quantity, _VOLT] = Field(description="legal supplies: `floor_v` and multiples of this above it")
+    step_clock: Annotated[Quantity, _CLOCK] = Field(description="legal clocks: multiples of this")
+    threshold_v: Annotated[Quantity, _VOLT] = Field(
+        description="threshold of the law clock ~ (V - threshold)^alpha / V"
+    )
+    alpha: Annotated[Quantity, Rule("ratio", 1, 2.5)] = Field(description="exponent of that law")
+    path_share: Annotated[Quantity, Rule("ratio", 0, 0.95)] = Field(
+        description="part of the critical path that narrower operands shorten in proportion"
+    )
+    fixed_share: Annotated[Quantity, _SHARE] = Field(
+        description="share of dynamic energy on a rail that stays at `nominal_v`; 0: one rail"
+    )
+    leakage_exponent: Annotated[Quantity, Rule("ratio", 0, 12)] = Field(description="leakage power ~ V^exponent")
+    memory_leakage_share: Annotated[Quantity, _SHARE] = Field(
+        description="part of the leakage that grows with the buffer"
+    )
+    retention_v: Annotated[Quantity, Rule("voltage", 0, 10)] = Field(
+        description="supply between inferences; 0: power-gated, nothing stays"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SupplySection":
@@ -209,14 +239,18 @@ class SupplySection(_Strict):
 class BufferSection(_Strict):
     """The on-chip buffer."""
 
-    size: Annotated[Quantity, _SIZE]
-    word: Annotated[Quantity, _BITS]
-    free: Flag
-    min_size: Annotated[Quantity, _SIZE]
-    max_size: Annotated[Quantity, _SIZE]
-    step_size: Annotated[Quantity, _SIZE]
-    double_buffered: Flag
-    input_shift: Flag
+    size: Annotated[Quantity, _SIZE] = Field(description="capacity at which the reference power was measured")
+    word: Annotated[Quantity, _BITS] = Field(description="width of one access; the datapath's width")
+    free: Flag = Field(description="whether the size is a knob of the design")
+    min_size: Annotated[Quantity, _SIZE] = Field(description="smallest that can be built")
+    max_size: Annotated[Quantity, _SIZE] = Field(description="largest that can be built")
+    step_size: Annotated[Quantity, _SIZE] = Field(description="what can be built: multiples of this")
+    double_buffered: Flag = Field(
+        description="whether tiles take twice their room, one being filled while the other is used"
+    )
+    input_shift: Flag = Field(
+        description="whether inputs shift between pixel lanes along FX and are fetched once a row of taps"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "BufferSection":
@@ -229,25 +263,42 @@ class BufferSection(_Strict):
 class DramSection(_Strict):
     """Off-chip memory behind one link."""
 
-    coded: Flag
-    access: Annotated[Quantity, Rule("energy_per_bit")]
-    bandwidth: Annotated[Quantity, Rule("bandwidth", above=True)]
+    coded: Flag = Field(
+        description="whether words are coded: a zero 1 bit, another 1 + width, or raw where that is shorter"
+    )
+    access: Annotated[Quantity, Rule("energy_per_bit")] = Field(
+        description="energy of one bit on the link, DRAM included"
+    )
+    bandwidth: Annotated[Quantity, Rule("bandwidth", above=True)] = Field(description="bits a nanosecond")
 
 
 class AreaSection(_Strict):
     """Silicon: the total at the stated buffer size, and the buffer's part of it."""
 
-    total: Annotated[Quantity, Rule("area", above=True)]
-    memory_share: Annotated[Quantity, _SHARE]
+    total: Annotated[Quantity, Rule("area", above=True)] = Field(description="silicon at `buffer.size`")
+    memory_share: Annotated[Quantity, _SHARE] = Field(description="the buffer's part of it")
+
+
+class ChipSection(_Strict):
+    """The chip behind the file, for lists and comparisons; no price depends on it."""
+
+    node: Annotated[Quantity, Rule("length", 0, above=True)] = Field(description="technology node")
+    process: str = Field(description="kind of process, such as FDSOI, or what is known of it")
+    venue: str = Field(description="where the chip was published")
+    year: int = Field(description="year of publication")
+    peak: Annotated[Quantity, Rule("throughput", 0, above=True)] | None = Field(
+        None, description="peak throughput as published, 1 MAC = 2 operations"
+    )
 
 
 class MachineSchema(_Strict):
     """A whole machine file."""
 
-    schema_version: int
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    title: str
-    illustrative: bool
+    schema_version: int = Field(description=f"version of this schema: {SCHEMA_VERSION}")
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the machine: lower case, digits, underscores")
+    title: str = Field(description="what it is, for people")
+    illustrative: bool = Field(description='true where no silicon checks the numbers: shown as "no silicon check"')
+    chip: ChipSection | None = None
     reference: Reference
     datapath: DatapathSection
     supply: SupplySection
