@@ -27,6 +27,7 @@ _HOME: dict[str, str] = {
     "CostReport": "cooptim.cost.report",
     "energy_bound_pj": "cooptim.cost.bound",
     "load_data": "cooptim.data",
+    "data_from_batches": "cooptim.data",
     "Dataset": "cooptim.data",
     "Budget": "cooptim.descent.result",
     "Result": "cooptim.descent.result",

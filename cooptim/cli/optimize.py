@@ -8,7 +8,7 @@ import re
 from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_RATIO
 from cooptim.cli.quantity import positive
-from cooptim.descent.plan import Plan
+from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
 from cooptim.export import require_writable
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
+    if lengths is None:
+        lengths = dataclasses.replace(plan_for(len(data.x_train)), augment=options.augment)
     traced = network(options, data.sample, options.seed)
     with Progress() as progress:
         result = optimize(
@@ -63,5 +65,5 @@ def plan(options: argparse.Namespace) -> Plan | None:
     if options.steps is None and not options.quick:
         return None
     steps = options.steps if options.steps is not None else 20
-    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4))
+    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), augment=options.augment)
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter

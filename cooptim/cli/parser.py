@@ -52,8 +52,8 @@ def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL)
         + ("default %(default)s" if default else "instead of --network"),
     )  # fmt: skip
     parser.add_argument(
-        "--data", default=None, help="'digits' (default), an .npz with x_train, y_train, x_test, y_test, or a "
-        "directory of IDX files",
+        "--data", default=None, help="'digits' (default), an .npz with x_train, y_train, x_test, y_test (and x_val, "
+        "y_val), a directory of IDX files, or CIFAR-10's binary version (folder or cifar-10-binary.tar.gz)",
     )  # fmt: skip
 
 
@@ -87,6 +87,10 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument(
+        "--augment", choices=("none", "crop_flip"), default="none", help="what training does to images: pad by 4, cut "
+        "at random and mirror; default %(default)s",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 

@@ -5,10 +5,21 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from cooptim.data.arrays import check_images, labels, scaled
+from cooptim.data.batches import batch_indices
+from cooptim.data.stream import BatchStream
+
+Raw = tuple[np.ndarray, np.ndarray]  # images and labels as they were stored
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images NHWC in float32 (or rows of features) and labels 0..classes-1; validation is part of no other split."""
+    """Images NHWC in float32 (or rows of features) and labels 0..classes-1; validation is part of no other split.
+
+    Attributes:
+      stream: where training batches come from when the training set is not held whole; then x_train and y_train are
+        its first images, on which ranges and zero rates are measured.
+    """
 
     name: str
     x_train: Float[np.ndarray, "train *image"]
@@ -18,6 +29,7 @@ class Dataset:
     x_test: Float[np.ndarray, "test *image"]
     y_test: Int[np.ndarray, "test"]
     classes: int
+    stream: BatchStream | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -29,10 +41,22 @@ class Dataset:
         """One training image with its batch axis, to trace a network with."""
         return self.x_train[:1]
 
+    def batch(self, seed: int, step: int, size: int) -> tuple[Float[np.ndarray, "b *image"], Int[np.ndarray, "b"]]:
+        """(images, labels) of training step `step`, the same whenever they are asked for.
+
+        Of a held set: a function of `seed` and `step` (`batch_indices`), at most the whole set. Of a stream: its images
+        in its own order, whatever the seed, from the start again when it ends.
+        """
+        if self.stream is not None:
+            return self.stream.batch(step, size)
+        index = batch_indices(seed, step, len(self.x_train), min(size, len(self.x_train)))
+        return self.x_train[index], self.y_train[index]
+
 
 def check_head(dataset: Dataset, outputs: int) -> None:
     """Raises ValueError unless a head of `outputs` logits can name every label of the dataset."""
-    highest = max(int(labels.max()) for labels in (dataset.y_train, dataset.y_val, dataset.y_test))
+    found = (int(names.max()) for names in (dataset.y_train, dataset.y_val, dataset.y_test))
+    highest = max(*found, dataset.classes - 1)
     if highest >= outputs:
         raise ValueError(
             f"data {dataset.name}: label {highest} is out of range of a network with {outputs} outputs; "
@@ -40,72 +64,66 @@ def check_head(dataset: Dataset, outputs: int) -> None:
         )
 
 
-def images(array: np.ndarray, who: str) -> Float[np.ndarray, "n *image"]:
-    """Images as float32 with a channel axis: uint8 scaled to [0, 1], floats kept, rows of features left as they are.
+def standardized(dataset: Dataset) -> Dataset:
+    """The same set with mean 0 and deviation 1 in every channel, both measured on the training split alone.
 
-    Raises ValueError when dtype or shape is none of these, or a number is not finite.
+    Raises ValueError for a stream, which standardizes its own images, and for a channel that never changes.
     """
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{who}: dtype {array.dtype} is no image; store uint8 (0..255, scaled to [0, 1]) or floats")
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+    if dataset.stream is not None:
+        raise ValueError(f"data {dataset.name}: a stream is not held; let it yield images of mean 0 and deviation 1")
+    axes = tuple(range(dataset.x_train.ndim - 1))
+    mean, deviation = dataset.x_train.mean(axes, np.float64), dataset.x_train.std(axes, dtype=np.float64)
+    if not np.all(deviation > 0):
         raise ValueError(
-            f"{who}: shape {array.shape} is no set of images; legal are [n, y, x], [n, y, x, channel] and "
-            "[n, features], none empty"
+            f"data {dataset.name}: channel {int(np.argmin(deviation))} is the same in every training image; remove it"
         )
-    if array.dtype == np.uint8:
-        scaled = np.multiply(array, np.float32(1.0 / 255.0), dtype=np.float32)
-    else:
-        scaled = array.astype(np.float32)
-        if not np.isfinite(scaled).all():
-            raise ValueError(f"{who}: {int((~np.isfinite(scaled)).sum())} values are NaN or infinite; remove them")
-    return scaled[..., None] if array.ndim == 3 else scaled
-
-
-def labels(array: np.ndarray, count: int, who: str) -> Int[np.ndarray, "n"]:
-    """Labels as int32, one an image.
-
-    Raises ValueError for another shape, a dtype that is not whole numbers, a count unlike the images', or a label < 0.
-    """
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{who}: dtype {array.dtype} is no label; store whole numbers from 0")
-    if array.shape != (count,):
-        raise ValueError(f"{who}: shape {array.shape} does not fit {count} images; store one label an image, [{count}]")
-    if count and (int(array.min()) < 0 or int(array.max()) > 1_000_000):
-        worst = int(array.min()) if int(array.min()) < 0 else int(array.max())
-        raise ValueError(f"{who}: label {worst} is out of range; number the classes from 0")
-    return array.astype(np.int32)
+    shift, factor = mean.astype(np.float32), (1.0 / deviation).astype(np.float32)
+    moved = {name: (getattr(dataset, name) - shift) * factor for name in ("x_train", "x_val", "x_test")}
+    return dataclasses.replace(dataset, **moved)
 
 
 def split_dataset(
-    name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], val_share: float, seed: int
+    name: str, train: Raw, test: Raw, val_share: float, seed: int, val: Raw | None = None, classes: int | None = None
 ) -> Dataset:
-    """A checked Dataset from raw training and test arrays; validation is cut from the training set, class by class.
+    """A checked Dataset from raw arrays; without `val`, validation is cut from the training set, class by class.
 
     Args:
       val_share: share of each class of the training set that becomes validation, in (0, 1).
       seed: of the cut.
+      classes: number of classes; default the training labels' highest and one.
     """
     if not 0.0 < val_share < 1.0:
         raise ValueError(f"data {name}: val_share {val_share} is out of range; use a share in (0, 1), such as 0.2")
-    x_train, x_test = images(train[0], f"data {name}, x_train"), images(test[0], f"data {name}, x_test")
-    y_train = labels(train[1], len(x_train), f"data {name}, y_train")
-    y_test = labels(test[1], len(x_test), f"data {name}, y_test")
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(
-            f"data {name}: training images are {x_train.shape[1:]}, test images {x_test.shape[1:]}; make them equal"
-        )
-    classes = int(y_train.max()) + 1
-    if int(y_test.max()) >= classes:
-        raise ValueError(
-            f"data {name}, y_test: label {int(y_test.max())} is out of range; the training labels end at {classes - 1}"
-        )
-    held = validation_mask(y_train, val_share, seed)
+    given = {"train": train, "test": test} | ({} if val is None else {"val": val})
+    names: dict[str, np.ndarray] = {}
+    for split, (x, y) in given.items():
+        check_images(x, f"data {name}, x_{split}")
+        names[split] = labels(y, len(x), f"data {name}, y_{split}")
+    shapes = {split: scaled(x[:1]).shape[1:] for split, (x, _) in given.items()}
+    for split, said in (("test", "test"), ("val", "validation")):
+        if shapes.get(split, shapes["train"]) != shapes["train"]:
+            raise ValueError(
+                f"data {name}: training images are {shapes['train']}, {said} images {shapes[split]}; make them equal"
+            )
+    count = int(names["train"].max()) + 1 if classes is None else classes
+    for split, y in names.items():
+        if int(y.max()) >= count:
+            why = (
+                f"the training labels end at {count - 1}" if classes is None else f"{count} classes end at {count - 1}"
+            )
+            raise ValueError(f"data {name}, y_{split}: label {int(y.max())} is out of range; {why}")
+    x_test, y_test = scaled(test[0]), names["test"]
+    if val is not None:
+        return Dataset(
+            name, scaled(train[0]), names["train"], scaled(val[0]), names["val"], x_test, y_test, count
+        )  # fmt: skip
+    held = validation_mask(names["train"], val_share, seed)
     if not held.any() or held.all():
         raise ValueError(
-            f"data {name}: {len(y_train)} training images leave no validation or no training split; add images"
+            f"data {name}: {len(held)} training images leave no validation or no training split; add images"
         )
-    kept = ~held
-    return Dataset(name, x_train[kept], y_train[kept], x_train[held], y_train[held], x_test, y_test, classes)
+    (x, y), kept = (train[0], names["train"]), ~held
+    return Dataset(name, scaled(x[kept]), y[kept], scaled(x[held]), y[held], x_test, y_test, count)
 
 
 def validation_mask(y: Int[np.ndarray, "n"], share: float, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From what the user names, 'digits', an .npz file or a directory of IDX files, to a checked Dataset."""
+"""From what the user names, 'digits', an .npz file, a directory of IDX files or CIFAR-10, to a checked Dataset."""
 
 import os
 import pathlib
@@ -6,10 +6,12 @@ import zipfile
 
 import numpy as np
 
+from cooptim.data.cifar import is_cifar10, is_pickled, read_cifar10, refuse_pickled
 from cooptim.data.dataset import Dataset, split_dataset
 from cooptim.data.idx import read_idx
 
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NPZ_VAL = ("x_val", "y_val")
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -17,7 +19,9 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
     """The data set that `spec` names; the test split is the source's own, validation is cut from its training set.
 
     Args:
-      spec: 'digits'; an .npz file with x_train, y_train, x_test, y_test; a directory with the four IDX files.
+      spec: 'digits'; an .npz file with x_train, y_train, x_test, y_test, and x_val, y_val where it has its own
+        validation; a directory with the four IDX files; CIFAR-10's binary version, the folder of its batches or
+        cifar-10-binary.tar.gz as downloaded.
       val_share: share of each class of the training set that becomes validation.
       seed: of that cut.
 
@@ -26,14 +30,20 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
     if spec == "digits":
         return _digits(val_share, seed)
     path = pathlib.Path(spec).expanduser()
-    if path.is_dir():
-        return _idx_directory(path, val_share, seed)
-    if path.is_file():
-        return _npz(path, val_share, seed)
-    raise ValueError(
-        f"data '{spec}': no such file or directory; give 'digits', an .npz file with {', '.join(_NPZ_KEYS)}, or a "
-        "directory of IDX files"
-    )
+    if not path.is_dir() and not path.is_file():
+        raise ValueError(
+            f"data '{spec}': no such file or directory; give 'digits', an .npz file with {', '.join(_NPZ_KEYS)}, a "
+            "directory of IDX files, or CIFAR-10's binary version"
+        )
+    try:
+        cifar, pickled = is_cifar10(path), is_pickled(path)
+    except OSError as error:
+        raise ValueError(f"data {path}: cannot be read ({error.strerror}); check its permissions") from None
+    if cifar:
+        return split_dataset("cifar10", *read_cifar10(path), val_share, seed)
+    if pickled:
+        refuse_pickled(path)
+    return (_idx_directory if path.is_dir() else _npz)(path, val_share, seed)
 
 
 def _digits(val_share: float, seed: int) -> Dataset:
@@ -58,7 +68,8 @@ def _npz(path: pathlib.Path, val_share: float, seed: int) -> Dataset:
             if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             missing = [key for key in _NPZ_KEYS if key not in stored.files]
-            arrays = {} if missing else {key: stored[key] for key in _NPZ_KEYS}
+            own = [key for key in _NPZ_VAL if key in stored.files]
+            arrays = {} if missing else {key: stored[key] for key in (*_NPZ_KEYS, *own)}
             found = ", ".join(stored.files) or "nothing"
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, TypeError) as error:
         raise ValueError(
@@ -67,8 +78,11 @@ def _npz(path: pathlib.Path, val_share: float, seed: int) -> Dataset:
         ) from None
     if missing:
         raise ValueError(f"data {path}: {', '.join(missing)} missing (found {found}); it needs {', '.join(_NPZ_KEYS)}")
+    if len(own) == 1:
+        raise ValueError(f"data {path}: {own[0]} without the other; store both of {', '.join(_NPZ_VAL)} or neither")
     train, test = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
-    return split_dataset(path.stem, train, test, val_share, seed)
+    val = (arrays["x_val"], arrays["y_val"]) if own else None
+    return split_dataset(path.stem, train, test, val_share, seed, val)
 
 
 def _idx_directory(path: pathlib.Path, val_share: float, seed: int) -> Dataset:

@@ -44,7 +44,11 @@ def fingerprint(
         "machine": {"name": machine.name, "numbers": _digest(machine)},
         "workload": {"name": network.workload.name, "layers": layers},
         "parameters": _digest((network.params, network.state)),
-        "data": {"name": data.name, "content": [f"{list(a.shape)} {_crc(a):08x}" for a in arrays]},
+        "data": {
+            "name": data.name,
+            "content": [f"{list(a.shape)} {_crc(a):08x}" for a in arrays],
+            "streamed": data.stream is not None,
+        },
         "versions": versions(),
     }
 

@@ -9,7 +9,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.data import batch_indices
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.constraint import Budgets, travelling
 from cooptim.descent.plan import Plan
@@ -107,11 +106,8 @@ def run_stage(
             )
             if stage.refit is not None:
                 state = dataclasses.replace(state, knobs=stage.refit(state, phase))
-        index = batch_indices(
-            task.seed + 1000 * stage.order, step, len(data.x_train), min(plan.batch, len(data.x_train))
-        )
         control = control_at(plan, stage, state.knobs, step, phase)
-        state, seen = task.step(state, control, data.x_train[index], data.y_train[index])
+        state, seen = task.step(state, control, *data.batch(task.seed + 1000 * stage.order, step, plan.batch))
         if step % _EVERY == 0:
             _record(history, step, seen)
             if progress is not None:

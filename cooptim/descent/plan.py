@@ -4,6 +4,8 @@ import dataclasses
 import math
 import warnings
 
+from cooptim.data.augment import AUGMENTATIONS
+
 
 @dataclasses.dataclass(frozen=True)
 class KnobRates:
@@ -38,6 +40,8 @@ class Plan:
       stats_images: training images on which zero rates of a legal design are measured. chunk: images a measured batch.
       settle_steps: training-mode passes that bring batch statistics up to date before anything is measured.
       attempts: energy targets tried for a design that must keep an accuracy. save_seconds: time between checkpoints.
+      augment: what training steps do to images, 'none' or 'crop_flip' (`cooptim.data.augment`); nothing is measured on
+        augmented images but the zero rates of a training step.
     """
 
     float_steps: int = 1200
@@ -63,10 +67,13 @@ class Plan:
     attempts: int = 3
     save_seconds: float = 20.0
     settle_steps: int = 200
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         if not self.penalty > 0.0:
             raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 1")
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"plan: augment '{self.augment}' is not known; use one of {', '.join(AUGMENTATIONS)}")
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
         if self.steps > 0 and travel < 6.0:
             warnings.warn(

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cooptim.cost.evaluate import evaluate
+from cooptim.data.augment import Augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.design.knobs import Knobs, Phase
@@ -21,6 +22,7 @@ _WEIGHTS = optax.scale_by_adam()
 _KNOBS = optax.scale_by_adam(b1=0.9, b2=0.99)
 _SUPPLY_LIMIT = 6.0  # sigmoid(6) is within 0.25 % of the supply range of its end
 _LOGIT_LIMIT = 12.0
+_AUGMENT = 1  # folded into a step's key, so that dropout sees the same whether images are augmented or not
 
 
 @jax.tree_util.register_dataclass
@@ -112,13 +114,19 @@ def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float
 
 
 def make_step(
-    network: Network, space: DesignSpace
+    network: Network, space: DesignSpace, augment: Augmentation | None = None
 ) -> Callable[[TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]]:
-    """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated."""
+    """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated.
+
+    Args:
+      augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
+    """
     loss = make_loss(network, space)
 
     def step(old, control, x, labels):  # type: ignore[no-untyped-def]
         key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))
+        if augment is not None:
+            x = augment(jax.random.fold_in(key, _AUGMENT), x)
         (_, aux), (g_weights, g_knobs) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
             old.params, old.knobs, old, control, x, labels, key
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import Dataset, batch_indices
+from cooptim.data.augment import augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
 from cooptim.descent.plan import Plan
@@ -73,7 +74,7 @@ def build_task(
         space,
         Measure(network, plan.chunk),
         Pricer(space),
-        make_step(network, space),
+        make_step(network, space, augmentation(plan.augment, data.image_shape)),
         compiled(space.init),
         compiled(space.decode),
     )

@@ -4,37 +4,19 @@ Dimensions: LeCun et al. 1998 (LeNet-5 with a fully connected C3 and a plain out
 He et al. 2016 (ResNet-18), Howard et al. 2017 (MobileNetV1), MLPerf Tiny (ResNet-8, DS-CNN).
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
-Image = Float[Array, "batch row column channel"]
-Features = Float[Array, "batch out_row out_column out_channel"]
-Logits = Float[Array, "batch label"]
-
-
-def _conv(
-    channels: tuple[int, int],
-    taps: tuple[int, int],
-    rngs: nnx.Rngs,
-    stride: int = 1,
-    padding: str = "SAME",
-    groups: int = 1,
-    bias: bool = False,
-) -> nnx.Conv:
-    return nnx.Conv(
-        *channels, taps, strides=stride, padding=padding, feature_group_count=groups, use_bias=bias, rngs=rngs
-    )
+from cooptim.network.examples.parts import Features, Image, Logits, add_separable, conv, separable
 
 
 class DigitsCNN(nnx.Module):
     """Two 3x3 convolutions at full resolution (8x8), max-pool, global average, one dense layer; 10 classes."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv1 = _conv((1, 16), (3, 3), rngs)
+        self.conv1 = conv((1, 16), (3, 3), rngs)
         self.bn1 = nnx.BatchNorm(16, rngs=rngs)
-        self.conv2 = _conv((16, 32), (3, 3), rngs)
+        self.conv2 = conv((16, 32), (3, 3), rngs)
         self.bn2 = nnx.BatchNorm(32, rngs=rngs)
         self.dense = nnx.Linear(32, 10, rngs=rngs)
 
@@ -50,9 +32,9 @@ class LeNet5(nnx.Module):
     """LeNet-5 on 28x28x1 images, which C1 pads to 32x32."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.c1 = _conv((1, 6), (5, 5), rngs, bias=True)
-        self.c3 = _conv((6, 16), (5, 5), rngs, padding="VALID", bias=True)
-        self.c5 = _conv((16, 120), (5, 5), rngs, padding="VALID", bias=True)
+        self.c1 = conv((1, 6), (5, 5), rngs, bias=True)
+        self.c3 = conv((6, 16), (5, 5), rngs, padding="VALID", bias=True)
+        self.c5 = conv((16, 120), (5, 5), rngs, padding="VALID", bias=True)
         self.f6 = nnx.Linear(120, 84, rngs=rngs)
         self.out = nnx.Linear(84, 10, rngs=rngs)
 
@@ -68,11 +50,11 @@ class AlexNet(nnx.Module):
     """AlexNet on 227x227x3 images; `groups` is 2 as published on two GPUs, or 1."""
 
     def __init__(self, rngs: nnx.Rngs, groups: int = 2) -> None:
-        self.conv1 = _conv((3, 96), (11, 11), rngs, stride=4, padding="VALID", bias=True)
-        self.conv2 = _conv((96, 256), (5, 5), rngs, groups=groups, bias=True)
-        self.conv3 = _conv((256, 384), (3, 3), rngs, bias=True)
-        self.conv4 = _conv((384, 384), (3, 3), rngs, groups=groups, bias=True)
-        self.conv5 = _conv((384, 256), (3, 3), rngs, groups=groups, bias=True)
+        self.conv1 = conv((3, 96), (11, 11), rngs, stride=4, padding="VALID", bias=True)
+        self.conv2 = conv((96, 256), (5, 5), rngs, groups=groups, bias=True)
+        self.conv3 = conv((256, 384), (3, 3), rngs, bias=True)
+        self.conv4 = conv((384, 384), (3, 3), rngs, groups=groups, bias=True)
+        self.conv5 = conv((384, 256), (3, 3), rngs, groups=groups, bias=True)
         self.fc6 = nnx.Linear(9216, 4096, rngs=rngs)
         self.fc7 = nnx.Linear(4096, 4096, rngs=rngs)
         self.fc8 = nnx.Linear(4096, 1000, rngs=rngs)
@@ -93,11 +75,11 @@ class _ResidualStage(nnx.Module):
     """ResNet-8's stage: two 3x3 convolutions beside the identity, or beside a 1x1 convolution where shapes change."""
 
     def __init__(self, channels: tuple[int, int], stride: int, rngs: nnx.Rngs) -> None:
-        self.conv1 = _conv(channels, (3, 3), rngs, stride=stride, bias=True)
+        self.conv1 = conv(channels, (3, 3), rngs, stride=stride, bias=True)
         self.bn1 = nnx.BatchNorm(channels[1], rngs=rngs)
-        self.conv2 = _conv((channels[1], channels[1]), (3, 3), rngs, bias=True)
+        self.conv2 = conv((channels[1], channels[1]), (3, 3), rngs, bias=True)
         self.bn2 = nnx.BatchNorm(channels[1], rngs=rngs)
-        self.down = _conv(channels, (1, 1), rngs, stride=stride, bias=True) if stride != 1 else None
+        self.down = conv(channels, (1, 1), rngs, stride=stride, bias=True) if stride != 1 else None
 
     def __call__(self, x: Image) -> Features:
         """Activations after the second rectifier."""
@@ -109,7 +91,7 @@ class ResNet8(nnx.Module):
     """ResNet-8 of MLPerf Tiny on 32x32x3 images."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv0 = _conv((3, 16), (3, 3), rngs, bias=True)
+        self.conv0 = conv((3, 16), (3, 3), rngs, bias=True)
         self.bn0 = nnx.BatchNorm(16, rngs=rngs)
         self.s1 = _ResidualStage((16, 16), 1, rngs)
         self.s2 = _ResidualStage((16, 32), 2, rngs)
@@ -127,11 +109,11 @@ class _BasicBlock(nnx.Module):
     """ResNet-18's block; without biases, and with a normalized 1x1 convolution where the shape changes."""
 
     def __init__(self, channels: tuple[int, int], stride: int, rngs: nnx.Rngs) -> None:
-        self.conv1 = _conv(channels, (3, 3), rngs, stride=stride)
+        self.conv1 = conv(channels, (3, 3), rngs, stride=stride)
         self.bn1 = nnx.BatchNorm(channels[1], rngs=rngs)
-        self.conv2 = _conv((channels[1], channels[1]), (3, 3), rngs)
+        self.conv2 = conv((channels[1], channels[1]), (3, 3), rngs)
         self.bn2 = nnx.BatchNorm(channels[1], rngs=rngs)
-        self.down = _conv(channels, (1, 1), rngs, stride=stride) if stride != 1 else None
+        self.down = conv(channels, (1, 1), rngs, stride=stride) if stride != 1 else None
         self.bn_down = nnx.BatchNorm(channels[1], rngs=rngs) if stride != 1 else None
 
     def __call__(self, x: Image) -> Features:
@@ -144,7 +126,7 @@ class ResNet18(nnx.Module):
     """ResNet-18 on 224x224x3 images."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv1 = _conv((3, 64), (7, 7), rngs, stride=2)
+        self.conv1 = conv((3, 64), (7, 7), rngs, stride=2)
         self.bn1 = nnx.BatchNorm(64, rngs=rngs)
         widths = (64, 64, 128, 256, 512)
         stages = [
@@ -166,41 +148,23 @@ class ResNet18(nnx.Module):
         return self.fc(jnp.mean(x, axis=(1, 2)))
 
 
-def _add_separable(
-    module: nnx.Module, number: int, channels: tuple[int, int], stride: int, bias: bool, rngs: nnx.Rngs
-) -> None:
-    """Sets dw<number>, pw<number> and their normalizations on `module`."""
-    c_in, c_out = channels
-    setattr(module, f"dw{number}", _conv((c_in, c_in), (3, 3), rngs, stride=stride, groups=c_in, bias=bias))
-    setattr(module, f"bn_dw{number}", nnx.BatchNorm(c_in, rngs=rngs))
-    setattr(module, f"pw{number}", _conv((c_in, c_out), (1, 1), rngs, bias=bias))
-    setattr(module, f"bn_pw{number}", nnx.BatchNorm(c_out, rngs=rngs))
-
-
-def _separable(module: nnx.Module, number: int, x: Image) -> Features:
-    """Output of the pair of convolutions that `_add_separable` made."""
-    for kind in ("dw", "pw"):
-        x = nnx.relu(getattr(module, f"bn_{kind}{number}")(getattr(module, f"{kind}{number}")(x)))
-    return x
-
-
 class MobileNetV1(nnx.Module):
     """MobileNetV1 (width 1.0) on 224x224x3 images."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv0 = _conv((3, 32), (3, 3), rngs, stride=2)
+        self.conv0 = conv((3, 32), (3, 3), rngs, stride=2)
         self.bn0 = nnx.BatchNorm(32, rngs=rngs)
         widths = (32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)
         self.strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
         for n, stride in enumerate(self.strides):
-            _add_separable(self, n + 1, (widths[n], widths[n + 1]), stride, False, rngs)
+            add_separable(self, n + 1, (widths[n], widths[n + 1]), stride, False, rngs)
         self.fc = nnx.Linear(1024, 1000, rngs=rngs)
 
     def __call__(self, x: Image) -> Logits:
         """Logits of 224x224x3 images."""
         x = nnx.relu(self.bn0(self.conv0(x)))
         for n in range(len(self.strides)):
-            x = _separable(self, n + 1, x)
+            x = separable(self, n + 1, x)
         return self.fc(jnp.mean(x, axis=(1, 2)))
 
 
@@ -208,30 +172,18 @@ class DSCNN(nnx.Module):
     """DS-CNN (keyword spotting, MLPerf Tiny) on 49x10x1 spectrograms."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv0 = _conv((1, 64), (10, 4), rngs, stride=2, bias=True)
+        self.conv0 = conv((1, 64), (10, 4), rngs, stride=2, bias=True)
         self.bn0 = nnx.BatchNorm(64, rngs=rngs)
         for n in range(4):
-            _add_separable(self, n + 1, (64, 64), 1, True, rngs)
+            add_separable(self, n + 1, (64, 64), 1, True, rngs)
         self.fc = nnx.Linear(64, 12, rngs=rngs)
 
     def __call__(self, x: Image) -> Logits:
         """Logits of 49x10x1 spectrograms."""
         x = nnx.relu(self.bn0(self.conv0(x)))
         for n in range(4):
-            x = _separable(self, n + 1, x)
+            x = separable(self, n + 1, x)
         return self.fc(jnp.mean(x, axis=(1, 2)))
-
-
-INPUT_SHAPES: dict[str, tuple[int, int, int]] = {
-    "digits_cnn": (8, 8, 1),
-    "lenet5": (28, 28, 1),
-    "alexnet": (227, 227, 3),
-    "alexnet_ungrouped": (227, 227, 3),
-    "resnet8": (32, 32, 3),
-    "resnet18": (224, 224, 3),
-    "mobilenet_v1": (224, 224, 3),
-    "ds_cnn": (49, 10, 1),
-}
 
 
 def digits_cnn(rngs: nnx.Rngs) -> DigitsCNN:
@@ -272,8 +224,3 @@ def mobilenet_v1(rngs: nnx.Rngs) -> MobileNetV1:
 def ds_cnn(rngs: nnx.Rngs) -> DSCNN:
     """DS-CNN for 49x10x1 spectrograms."""
     return DSCNN(rngs)
-
-
-def example_input(name: str, batch: int = 1) -> jax.ShapeDtypeStruct:
-    """Shape of the input of one of the factories here, by its name."""
-    return jax.ShapeDtypeStruct((batch, *INPUT_SHAPES[name]), jnp.float32)

@@ -1,0 +1,46 @@
+"""Checks of raw arrays of images and labels, and the numbers that training sees."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_LARGEST_LABEL = 1_000_000
+
+
+def check_images(array: np.ndarray, who: str) -> None:
+    """Raises ValueError unless `array` is a set of images: uint8, or finite floats, of two to four axes."""
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{who}: dtype {array.dtype} is no image; store uint8 (0..255, scaled to [0, 1]) or floats")
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            f"{who}: shape {array.shape} is no set of images; legal are [n, y, x], [n, y, x, channel] and "
+            "[n, features], none empty"
+        )
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # beyond float32 is not finite, and is said below
+            lost = int((~np.isfinite(array.astype(np.float32))).sum())
+        if lost:
+            raise ValueError(f"{who}: {lost} values are NaN or infinite; remove them")
+
+
+def scaled(array: np.ndarray) -> Float[np.ndarray, "n *image"]:
+    """Checked images as float32 with a channel axis: uint8 over 255, floats and rows of features as they are."""
+    if array.dtype == np.uint8:
+        numbers = np.multiply(array, np.float32(1.0 / 255.0), dtype=np.float32)
+    else:
+        numbers = array.astype(np.float32)
+    return numbers[..., None] if array.ndim == 3 else numbers
+
+
+def labels(array: np.ndarray, count: int, who: str) -> Int[np.ndarray, "n"]:
+    """Labels as int32, one an image.
+
+    Raises ValueError for another shape, a dtype that is not whole numbers, a count unlike the images', or a label < 0.
+    """
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{who}: dtype {array.dtype} is no label; store whole numbers from 0")
+    if array.shape != (count,):
+        raise ValueError(f"{who}: shape {array.shape} does not fit {count} images; store one label an image, [{count}]")
+    if count and (int(array.min()) < 0 or int(array.max()) > _LARGEST_LABEL):
+        worst = int(array.min()) if int(array.min()) < 0 else int(array.max())
+        raise ValueError(f"{who}: label {worst} is out of range; number the classes from 0")
+    return array.astype(np.int32)
