@@ -3,9 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from cooptim.cost.energy import access_pj
+from cooptim.cost.effect import workload_effect
+from cooptim.cost.energy import access_pj, link_bits
 from cooptim.cost.report import CostReport
 from cooptim.hardware.dvafs import (
     activity_divisor,
@@ -16,6 +18,7 @@ from cooptim.hardware.dvafs import (
     supply_grid,
 )
 from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import WITHOUT, Effect, array_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.workload import Workload
@@ -136,7 +139,7 @@ def _options(
     """Least energy and time of each layer in each mode and at each supply, at this density of every operand."""
     d, s, known = machine.datapath, machine.supply, facts(workload)
     least = {name: _least(table, name) for name in ("dram_w", "dram_i", "dram_o", "cycles")}
-    read = _least(table, "sram_w") + _least(table, "sram_i")  # [layer, mode]
+    read_w, read_i = _least(table, "sram_w"), _least(table, "sram_i")  # [layer, mode]
     both_o = _least(table, "sram_o") + _least(table, "sram_psum")
     volts = np.unique(np.append(supply_grid(s), float(s.nominal_v)))
     size = float(machine.buffer.min_bits if machine.buffer.free else machine.buffer.size_bits)
@@ -146,30 +149,39 @@ def _options(
     standby = float(leakage_mw(machine, s.retention_v, size))
 
     bits = np.asarray(min_bits, np.float64)
-    code = min(min_bits, 1.0 + density * min_bits) if machine.dram.coded else min_bits
+    code_w, code_i = (float(link_bits(machine, name, bits, np.asarray(density))) for name in "WI")
     words_in = least["dram_i"] * known.from_input
     words_out = least["dram_o"] * known.is_output
-    link = words_in * code + words_out * float(d.width_bits)
+    link = words_in * code_i + words_out * float(d.width_bits)
     dram = link * float(machine.dram.access_pj_per_bit)
     transfer = link / float(machine.dram.bandwidth_bit_per_ns)
-    path = float(critical_path(s, float(d.width_bits), bits))
+    seen_w, seen_i = (float(x) for x in array_bits(machine.mechanisms, d, bits, bits))
+    path = float(critical_path(s, float(d.width_bits), np.asarray(max(seen_w, seen_i))))
     clock = np.asarray(max_clock_ghz(s, volts, path), np.float64)
     clock = np.maximum(clock, float(s.step_ghz)) + _SLACK * float(s.step_ghz) + 1e-4 * float(s.step_ghz)
-    guarded = float(d.guarded_share) + (1.0 - float(d.guarded_share)) * density
+    at = _effects(workload, machine, volts, min_bits, density, least["cycles"], read_w, read_i)
 
     energy, latency = [], []
     for k, mode in enumerate(machine.modes):
-        busy = known.macs / float(d.rows * d.cols * mode.lanes)
-        cycles = least["cycles"][:, k]
-        divisor = float(activity_divisor(d, mode, bits, bits))
-        lanes = (busy * guarded + np.maximum(cycles - busy, 0.0) * float(d.idle_share)) * float(d.busy_pj) / divisor
-        transit = (words_in + words_out) * mode.slot_bits / machine.buffer.word_bits
-        words = density * read[:, k] + both_o[:, k] + transit
-        time = np.maximum(cycles[:, None] / clock, transfer[:, None])
-        dynamic = (lanes + float(d.control_pj) * cycles)[:, None] * scale + words[:, None] * access
+        if machine.mechanisms.names and mode.slot_bits < max(seen_w, seen_i):
+            continue
+        here = Effect(*(x if np.ndim(x) == 0 else x[:, k, :] for x in at))  # [layer, supply]
+        busy = (known.macs / float(d.rows * d.cols * mode.lanes))[:, None] * here.executed
+        cycles = least["cycles"][:, k, None] * here.cycles + here.extra_cycles
+        seen = here.seen(density, "W") * here.seen(density, "I")
+        guarded = float(d.guarded_share) + (1.0 - float(d.guarded_share)) * seen
+        divisor = float(activity_divisor(d, mode, np.asarray(seen_w), np.asarray(seen_i)))
+        lanes = busy * guarded * here.datapath + np.maximum(cycles - busy, 0.0) * float(d.idle_share)
+        fetched_w = read_w[:, k, None] * here.read(density, "W")
+        extra = here.extra_datapath_pj + fetched_w * here.word_datapath_pj
+        moved = words_in[:, None] * here.moved(density, "I") + words_out[:, None]
+        transit = moved * mode.slot_bits / machine.buffer.word_bits
+        words = fetched_w + read_i[:, k, None] * here.read(density, "I") + both_o[:, k, None] + transit
+        time = np.maximum(cycles / clock, transfer[:, None])
+        dynamic = (lanes * float(d.busy_pj) / divisor + float(d.control_pj) * cycles + extra) * scale + words * access
         energy.append(dynamic + dram[:, None] + (leak - standby) * time)
         latency.append(time)
-    excess = _excess_weight_bits(machine, known.stored_words, least["dram_w"], code)
+    excess = _excess_weight_bits(machine, known.stored_words, least["dram_w"], code_w)
     fixed_dram = excess * float(machine.dram.access_pj_per_bit)
     return _Options(
         np.concatenate(energy, axis=1),
@@ -178,6 +190,32 @@ def _options(
         standby * period_ns + fixed_dram,
         fixed_dram,
     )
+
+
+def _effects(
+    workload: Workload,
+    machine: Machine,
+    volts: np.ndarray,
+    min_bits: float,
+    density: float,
+    cycles: np.ndarray,
+    words_w: np.ndarray,
+    words_i: np.ndarray,
+) -> Effect:
+    """What the mechanisms do at each supply, [layer, mode, supply]: at the least widths, which cost least.
+
+    Every effect falls with widths and densities, or the bound would be none; the laws are tested for each mechanism.
+    """
+    layers = len(workload.layers)
+    bits, dense = np.full(layers, min_bits), np.full(layers, density)
+    found = [
+        workload_effect(machine, workload, bits, bits, dense, dense, np.full(layers, v), *given)
+        for given in [tuple(jnp.asarray(x, jnp.result_type(float)) for x in (cycles, words_w, words_i))]
+        for v in volts
+    ]
+    if found[0] is None:
+        return WITHOUT
+    return Effect(*(np.stack([np.asarray(x, np.float64) for x in one], axis=-1) for one in zip(*found, strict=True)))
 
 
 def _least(table: Tilings, name: str) -> np.ndarray:

@@ -8,7 +8,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from cooptim.cost.area import area_mm2
-from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_pj, link_bits
+from cooptim.cost.effect import workload_effect
+from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_pj, link_bits, packing_of
 from cooptim.cost.latency import layer_latency_ns
 from cooptim.cost.report import CostReport
 from cooptim.cost.residency import Residency, residency
@@ -16,6 +17,7 @@ from cooptim.cost.words import Words, expected_words
 from cooptim.design.design import Design
 from cooptim.hardware.dvafs import leakage_mw
 from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import Effect, array_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.network.stats import Stats, dense_stats
@@ -64,10 +66,18 @@ def evaluate(
     stats = dense_stats(layers) if stats is None else stats
     chex.assert_shape([stats.weight_density, stats.input_density], (layers,))
     words = expected_words(table, jnp.asarray(design.tiling))
-    stay, operands = _operands(machine, known, words, design, stats, period_ns is not None)
+    effect = workload_effect(
+        machine, workload, design.weight_bits, design.input_bits, stats.weight_density, stats.input_density,
+        design.supply_v, words.cycles, words.sram_w, words.sram_i,
+    )  # fmt: skip
+    stay, operands = _operands(machine, known, words, design, stats, effect, period_ns is not None)
+    if effect is not None:
+        words = words._replace(cycles=words.cycles * effect.cycles + effect.extra_cycles)
     freq, size = jnp.asarray(design.freq_ghz), jnp.asarray(design.buffer_bits)
     latency = jax.vmap(layer_latency_ns, in_axes=(None, 0, 0, 0))(machine, words, operands, freq)
-    energy = jax.vmap(layer_energy_pj, in_axes=(None, 0, 0, 0, None))(machine, words, operands, latency, size)
+    energy = jax.vmap(layer_energy_pj, in_axes=(None, 0, 0, 0, None, None if effect is None else 0))(
+        machine, words, operands, latency, size, effect
+    )
     busy, cycles = (jnp.sum(operands.mode * x, axis=1) for x in (busy_cycles(machine, operands.macs), words.cycles))
     return CostReport(
         layer_names=workload.names,
@@ -76,7 +86,7 @@ def evaluate(
         latency_ns=latency,
         cycles=cycles,
         macs=operands.macs,
-        utilization=busy / cycles,
+        utilization=busy / cycles if effect is None else _utilization(machine, operands, effect, cycles),
         area_mm2=area_mm2(machine, size),
         buffer_demand_bits=stay.demand_bits,
         buffer_bits=size,
@@ -85,20 +95,39 @@ def evaluate(
     )
 
 
+def _utilization(
+    machine: Machine, operands: Operands, effect: Effect, cycles: Float[Array, "layer"]
+) -> Float[Array, "layer"]:
+    """Share of the lanes that do work, of MACs that are executed; 0 for a layer that takes no cycle."""
+    busy = jnp.sum(operands.mode * busy_cycles(machine, operands.macs) * effect.executed, axis=1)
+    return busy / jnp.where(cycles > 0, cycles, 1.0)
+
+
 def _operands(
-    machine: Machine, known: Facts, words: Words, design: Design, stats: Stats, powered_down: bool
+    machine: Machine,
+    known: Facts,
+    words: Words,
+    design: Design,
+    stats: Stats,
+    effect: Effect | None,
+    powered_down: bool,
 ) -> tuple[Residency, Operands]:
     """What stays on chip, and what is left of the traffic of each layer."""
     dtype = words.dram_w.dtype
     mode, weight_bits, input_bits = (jnp.asarray(x) for x in (design.mode, design.weight_bits, design.input_bits))
-    coded = machine.dram.coded
-    link_w = link_bits(coded, weight_bits, stats.weight_density)
-    link_i = link_bits(coded, input_bits, stats.input_density)
+    link_w = link_bits(machine, "W", weight_bits, stats.weight_density)
+    link_i = link_bits(machine, "I", input_bits, stats.input_density)
     consumers = np.maximum(known.produces.sum(axis=1), 1)
     shared = jnp.asarray(known.produces / consumers[:, None], dtype) @ link_i
     link_o = jnp.where(known.is_output, float(machine.datapath.width_bits), shared)
-    slots = jnp.asarray([m.slot_bits for m in machine.modes], dtype)
-    transit_pj = access_pj(machine, design.buffer_bits, design.supply_v) * (mode @ slots) / machine.buffer.word_bits
+    word_pj = access_pj(machine, design.buffer_bits, design.supply_v)
+    if effect is None:
+        slots = jnp.asarray([m.slot_bits for m in machine.modes], dtype)
+        transit_pj = word_pj * (mode @ slots) / machine.buffer.word_bits
+    else:
+        moved = effect.moved(jnp.asarray(stats.weight_density)[:, None], "W")
+        transit_pj = word_pj * packing_of(machine, mode, moved)
+    seen_w, seen_i = array_bits(machine.mechanisms, machine.datapath, weight_bits, input_bits)
     saved_pj = words.dram_w * (link_w * machine.dram.access_pj_per_bit + transit_pj)
     stay = residency(
         machine, known, words, mode, jnp.asarray(design.buffer_bits), input_bits, link_w, saved_pj, powered_down
@@ -107,8 +136,8 @@ def _operands(
         macs=jnp.asarray(known.macs, dtype),
         mode=mode,
         supply_v=jnp.asarray(design.supply_v),
-        weight_bits=weight_bits,
-        input_bits=input_bits,
+        weight_bits=seen_w,
+        input_bits=seen_i,
         weight_density=jnp.asarray(stats.weight_density),
         input_density=jnp.asarray(stats.input_density),
         fetched_w=1.0 - jnp.where(known.is_product, stay.kept_input, stay.resident),

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from cooptim.cost.words import Words
 from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import held_bits
 from cooptim.mapping.residency import found_inputs, kept_maps, resident_weights
 from cooptim.workload.graph import Facts
 
@@ -30,10 +31,14 @@ class Residency(NamedTuple):
 
 
 def working_set_bits(machine: Machine, words: Words, mode: Float[Array, "layer mode"]) -> Float[Array, "layer"]:
-    """Space for the tiles of each layer, packed at the slot width, and for accumulators that wait [bit]."""
+    """Space for the tiles of each layer, packed at the slot width or as mechanisms say, and for waiting sums [bit]."""
     slots = jnp.asarray([m.slot_bits for m in machine.modes], mode.dtype)
     copies = 2.0 if machine.buffer.double_buffered else 1.0
-    tiles = (words.tile_w + words.tile_i + words.tile_o) * (mode @ slots)
+    if machine.mechanisms.names:
+        held_w, held_i = (jnp.asarray(x, mode.dtype) for x in held_bits(machine.mechanisms, machine.datapath))
+        tiles = words.tile_w * (mode @ held_w) + words.tile_i * (mode @ held_i) + words.tile_o * (mode @ slots)
+    else:
+        tiles = (words.tile_w + words.tile_i + words.tile_o) * (mode @ slots)
     return copies * tiles + words.tile_psum * float(machine.datapath.accumulator_bits)
 
 

@@ -33,7 +33,7 @@ def assign_hardware(
     period_ns = deadline_ns if np.isfinite(deadline_ns) else 0.0
     supplies = _supply_grid(space) if not nominal else np.asarray([float(space.machine.supply.nominal_v)])
     modes = range(len(space.machine.modes)) if not nominal else [_widest_mode(space)]
-    widest = np.maximum(np.asarray(design.weight_bits), np.asarray(design.input_bits))
+    widest = np.asarray(space.widest_bits(design.weight_bits, design.input_bits))
     options, energy, latency = [], [], []
     for mode in modes:
         legal = space.slot_bits[mode] >= widest - 1e-3

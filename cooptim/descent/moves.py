@@ -23,8 +23,7 @@ class Move(NamedTuple):
 def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
     """Every legal design with one operand's width changed by `delta` bits, its range kept."""
     moves = []
-    top = float(space.machine.datapath.width_bits)
-    for operand in ("weight", "input"):
+    for operand, top in zip(("weight", "input"), space.most_bits, strict=True):
         bits = np.asarray(getattr(design, f"{operand}_bits"))
         range_ = np.asarray(getattr(design, f"{operand}_range"))
         step = np.asarray(getattr(design, f"{operand}_step"))

@@ -16,12 +16,11 @@ from cooptim.network.stats import dense_stats
 
 def wide_design(space: DesignSpace, weight_max: Any, input_max: Any) -> Design:
     """Full datapath width everywhere, nothing pruned; hardware choices are those of the initial knobs."""
-    top = float(space.machine.datapath.width_bits)
+    top_w, top_i = space.most_bits
     layers = len(space.workload.layers)
-    knobs = space.init(weight_max, input_max, top, top)
-    full = jnp.full(layers, top)
+    knobs = space.init(weight_max, input_max, top_w, top_i)
     design = space.decode(knobs, 1.0, dataclasses.replace(free_phase(layers), prune=jnp.zeros(())))
-    return dataclasses.replace(design, weight_bits=full, input_bits=full)
+    return dataclasses.replace(design, weight_bits=jnp.full(layers, top_w), input_bits=jnp.full(layers, top_i))
 
 
 def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
@@ -32,8 +31,8 @@ def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
     """
     knobs = calibrated_knobs(task, params, state, float(task.machine.datapath.width_bits))
     design = decode(task, knobs, dataclasses.replace(free_phase(task.layers), prune=jnp.zeros(())))
-    full = jnp.full(task.layers, float(task.machine.datapath.width_bits))
-    design = dataclasses.replace(design, weight_bits=full, input_bits=full)
+    full_w, full_i = (jnp.full(task.layers, top) for top in task.space.most_bits)
+    design = dataclasses.replace(design, weight_bits=full_w, input_bits=full_i)
     stats = task.measure.stats(params, state, design, *task.stats_images)
     design = assign_hardware(task.space, task.pricer, design, stats, float("inf"), nominal=True)
     latency_ns = float(task.pricer.report(design, stats, 0.0).total_latency_ns)

@@ -25,22 +25,22 @@ class IllegalDesign(ValueError):
 
 def snap_widths(space: DesignSpace, design: Design) -> Design:
     """Widths rounded to whole bits within the datapath; a range that its width cannot hold is cut to what it can."""
-    top = float(space.machine.datapath.width_bits)
+    top_w, top_i = space.most_bits
     signed = jnp.asarray(space.signed, design.weight_step.dtype)
 
-    def held(bits, step, range_, sign):  # type: ignore[no-untyped-def]
+    def held(bits, step, range_, sign, top):  # type: ignore[no-untyped-def]
         bits = jnp.clip(jnp.round(bits), MIN_BITS, top)
         return bits, jnp.where(bits_of(step, range_, sign) > bits + 1e-3, range_of(step, bits, sign), range_)
 
-    w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0)
-    i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed)
+    w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0, top_w)
+    i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed, top_i)
     return dataclasses.replace(design, weight_bits=w_bits, weight_range=w_range, input_bits=i_bits, input_range=i_range)
 
 
 def snap_mode(space: DesignSpace, design: Design) -> Design:
     """The most wanted mode that holds both widths, one-hot."""
     slots = jnp.asarray(space.slot_bits, design.mode.dtype)
-    widest = jnp.maximum(design.weight_bits, design.input_bits)
+    widest = space.widest_bits(design.weight_bits, design.input_bits)
     legal = slots >= widest[:, None] - 1e-3
     # Where no share sits on a legal mode, the narrowest legal one is meant.
     scores = jnp.where(legal, design.mode + 1e-3 / slots, -1.0)
@@ -81,7 +81,7 @@ def snap_supply(space: DesignSpace, design: Design) -> Design:
 def grid_clock_ghz(space: DesignSpace, design: Design, supply_v: Float[ArrayLike, "layer"]) -> Float[Array, "layer"]:
     """Fastest clock on the machine's grid at these supplies and the design's widths, per layer [GHz]."""
     s = space.machine.supply
-    widest = jnp.maximum(design.weight_bits, design.input_bits)
+    widest = space.widest_bits(design.weight_bits, design.input_bits)
     clock = max_clock_ghz(s, supply_v, critical_path(s, space.machine.datapath.width_bits, widest))
     return jnp.maximum(jnp.floor(clock / s.step_ghz + _GRID_SLACK), 1.0) * s.step_ghz
 
@@ -103,14 +103,15 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
     found: list[str] = []
     d = jax.tree.map(np.asarray, design)
     s, names = space.machine.supply, space.workload.names
-    top = space.machine.datapath.width_bits
-    for operand, bits, step, range_, signed in (
-        ("weight", d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
-        ("input", d.input_bits, d.input_step, d.input_range, space.signed),
+    top_w, top_i = space.most_bits
+    widest = np.asarray(space.widest_bits(d.weight_bits, d.input_bits))
+    for operand, top, bits, step, range_, signed in (
+        ("weight", top_w, d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
+        ("input", top_i, d.input_bits, d.input_step, d.input_range, space.signed),
     ):
         for i, name in enumerate(names):
             if bits[i] != np.round(bits[i]) or not MIN_BITS <= bits[i] <= top:
-                found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top}")
+                found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top:g}")
             elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
                 found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
             elif float(bits_of(step[i], range_[i], signed[i])) > bits[i] + 2e-3:
@@ -122,9 +123,9 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):
             found.append(f"{name}: modes {d.mode[i]} are not one choice")
-        elif space.slot_bits[int(np.argmax(d.mode[i]))] < max(d.weight_bits[i], d.input_bits[i]):
+        elif space.slot_bits[int(np.argmax(d.mode[i]))] < widest[i]:
             mode = space.machine.modes[int(np.argmax(d.mode[i]))].name
-            found.append(f"{name}: mode {mode} cannot hold {max(d.weight_bits[i], d.input_bits[i]):g} b")
+            found.append(f"{name}: mode {mode} cannot hold {widest[i]:g} b")
         row = int(np.argmax(d.tiling[i]))
         if not _one_hot(d.tiling[i]) or space.tilings.valid[i, row] == 0:
             found.append(f"{name}: the tiling is not one row of the table")

@@ -15,6 +15,7 @@ from cooptim.relax.bitwidth import integer_bits, range_of
 from cooptim.relax.rounding import clip_ste
 
 MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
+Widest = float | tuple[float, float]  # of both operands, or of weights and inputs [bit]
 AnyKnobs = TypeVar("AnyKnobs", bound=OperandKnobs)
 
 
@@ -51,22 +52,27 @@ def init_operands(
 
 
 def decoded_operands(
-    knobs: OperandKnobs, input_signed: tuple[bool, ...], most_bits: float = 8.0, phase: Phase | None = None
+    knobs: OperandKnobs,
+    input_signed: tuple[bool, ...],
+    most_bits: Widest = 8.0,
+    phase: Phase | None = None,
 ) -> Operands:
     """What these knobs keep of weights and inputs; differentiable in every leaf.
 
     Forward, widths are whole bits from MIN_BITS to `most_bits` (straight-through), and a range is what its width holds.
 
     Args:
+      most_bits: of both operands, or of (weights, inputs).
       phase: traced switches `prune` and `frozen`; `quantize` is the caller's. None learns everything.
     """
     phase = free_phase(len(input_signed)) if phase is None else phase
+    most_w, most_i = _both(most_bits)
     signed = _signs(input_signed, knobs.input_log2_step.dtype)
     w_bits, w_step, w_range = _width(
-        knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_bits, phase.weight_bits, phase.frozen
+        knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w, phase.weight_bits, phase.frozen
     )
     i_bits, i_step, i_range = _width(
-        knobs.input_log2_step, knobs.input_log2_range, signed, most_bits, phase.input_bits, phase.frozen
+        knobs.input_log2_step, knobs.input_log2_range, signed, most_i, phase.input_bits, phase.frozen
     )
     return Operands(
         input_signed=input_signed,
@@ -80,23 +86,29 @@ def decoded_operands(
     )
 
 
-def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bits: float = 8.0) -> AnyKnobs:
+def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bits: Widest = 8.0) -> AnyKnobs:
     """Knobs moved back to where the straight-through bounds do not act, so that none runs away."""
     signed = _signs(input_signed, knobs.input_log2_step.dtype)
 
-    def steps(log2_step, log2_range, sign):  # type: ignore[no-untyped-def]
-        finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(most_bits), sign))
+    most_w, most_i = _both(most_bits)
+
+    def steps(log2_step, log2_range, sign, most):  # type: ignore[no-untyped-def]
+        finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(most), sign))
         coarsest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(MIN_BITS), sign))
         return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
 
-    weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0)
+    weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w)
     return dataclasses.replace(
         knobs,
         weight_log2_step=weight_log2_step,
-        input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed),
+        input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed, most_i),
         # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
         log2_threshold=jnp.clip(knobs.log2_threshold, weight_log2_step - 1.0, knobs.weight_log2_range),
     )
+
+
+def _both(most_bits: Widest) -> tuple[float, float]:
+    return most_bits if isinstance(most_bits, tuple) else (most_bits, most_bits)
 
 
 def _signs(input_signed: tuple[bool, ...], dtype: jnp.dtype) -> Float[Array, "layer"]:

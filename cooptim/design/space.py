@@ -14,6 +14,7 @@ from cooptim.design.knobs import Knobs, Phase, free_phase
 from cooptim.design.operands import decoded_operands, init_operands
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import array_bits, held_bits, most_bits
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
@@ -54,6 +55,17 @@ class DesignSpace:
     def slot_bits(self) -> Float[np.ndarray, "mode"]:
         """Width of a subword of each mode [bit]."""
         return np.asarray([mode.slot_bits for mode in self.machine.modes], dtype=np.float32)
+
+    @property
+    def most_bits(self) -> tuple[float, float]:
+        """Widest weights and inputs that the machine takes [bit]."""
+        return most_bits(self.machine.mechanisms, self.machine.datapath)
+
+    def widest_bits(
+        self, weight_bits: Float[ArrayLike, "layer"], input_bits: Float[ArrayLike, "layer"]
+    ) -> Float[Array, "layer"]:
+        """The wider operand of each layer in the array: what its subword must hold and its critical path feels."""
+        return jnp.maximum(*array_bits(self.machine.mechanisms, self.machine.datapath, weight_bits, input_bits))
 
     def init(
         self,
@@ -125,8 +137,8 @@ class DesignSpace:
           phase: traced switches; None learns everything.
         """
         phase = free_phase(len(self.workload.layers)) if phase is None else phase
-        operands = decoded_operands(knobs, self.input_signed, float(self.machine.datapath.width_bits), phase)
-        widest = jnp.maximum(operands.weight_bits, operands.input_bits)
+        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase)
+        widest = self.widest_bits(operands.weight_bits, operands.input_bits)
         mode = self._mode(knobs.mode_logits, widest, temperature)
         supply_v = self._supply(knobs.supply)
         buffer_bits = self._buffer(knobs.buffer)
@@ -169,7 +181,12 @@ class DesignSpace:
         t, b = self.tilings, self.machine.buffer
         mode = jnp.asarray(mode)
         slot = mode @ jnp.asarray(self.slot_bits, mode.dtype)
-        tiles = jnp.asarray(t.tile_w + t.tile_i + t.tile_o, mode.dtype) * slot[:, None]
+        if self.machine.mechanisms.names:
+            held = (*held_bits(self.machine.mechanisms, self.machine.datapath), self.slot_bits)
+            each = zip((t.tile_w, t.tile_i, t.tile_o), held, strict=True)
+            tiles = sum(jnp.asarray(x, mode.dtype) * (mode @ jnp.asarray(b, mode.dtype))[:, None] for x, b in each)
+        else:
+            tiles = jnp.asarray(t.tile_w + t.tile_i + t.tile_o, mode.dtype) * slot[:, None]
         waiting = jnp.asarray(t.tile_psum, mode.dtype) * float(self.machine.datapath.accumulator_bits)
         return tiles * (2.0 if b.double_buffered else 1.0) + waiting
 

@@ -186,6 +186,7 @@ def _build(spec: MachineSchema) -> Machine:
             _leaf(spec.area.total.value * (1.0 - spec.area.memory_share.value)),
             _leaf(spec.area.total.value * spec.area.memory_share.value / b.size.value),
         ),
+        mechanisms=spec.mechanisms.build(),
     )
 
 

@@ -1,45 +1,16 @@
 """What a machine file may say: sections, fields, their quantities and bounds; every number with its provenance."""
 
-import dataclasses
-import math
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, model_validator
 
-from cooptim import units
+from cooptim.hardware.mechanisms.section import MechanismsSection
+from cooptim.hardware.quantity import Flag, Quantity, Rule, Strict
 
 SCHEMA_VERSION = 1
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Number(_Strict):
-    """One number as the file states it.
-
-    Attributes:
-      interval: lowest and highest value that the sources or the assumption allow, in `unit`; includes `value`.
-      assumed: true when no source states the number (fitted, derived, recalled or chosen).
-    """
-
-    value: float
-    unit: str
-    source: str = Field(min_length=1)
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    assumed: bool
-
-
-class Flag(_Strict):
-    """One yes or no, with its source."""
-
-    value: bool
-    source: str = Field(min_length=1)
-    assumed: bool
-
-
-class Lanes(_Strict):
+class Lanes(Strict):
     """Subwords a MAC splits into, one entry a mode; the slot is the datapath's width over it."""
 
     value: Annotated[list[int], Field(min_length=1)]
@@ -54,71 +25,6 @@ class Lanes(_Strict):
         return self
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """A number in coherent units, with where it comes from.
-
-    Attributes:
-      value, interval: in the package's coherent unit of `quantity`. stated, unit: as the file writes them.
-    """
-
-    value: float
-    quantity: str
-    stated: float
-    unit: str
-    source: str
-    interval: tuple[float, float] | None
-    assumed: bool
-
-    def at(self, value: float) -> "Quantity":
-        """The same entry with another value (coherent units), for sweeps; the interval stays."""
-        scale = self.value / self.stated if self.stated else 1.0
-        return dataclasses.replace(self, value=value, stated=value / scale)
-
-
-def coherent_unit(name: str) -> str:
-    """The coherent unit of a quantity, the one whose factor is 1."""
-    return next(unit for unit in units.unit_names(name) if units.convert(1.0, unit, name) == 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What a field accepts: a Number of this quantity in [low, high], or (low, high] with `above`; made a Quantity."""
-
-    quantity: str
-    low: float = 0.0
-    high: float = math.inf
-    above: bool = False
-    whole: bool = False
-
-    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Tells pydantic to read a Number first and to check it here."""
-        return core_schema.no_info_after_validator_function(self.check, handler.generate_schema(Number))
-
-    def check(self, number: Number) -> Quantity:
-        """The number in coherent units; ValueError says what was found and what is legal."""
-        spelled = units.unit_names(self.quantity)
-        if number.unit not in spelled:
-            raise ValueError(f"unit '{number.unit}', which is none of {self.quantity}; legal: {', '.join(spelled)}")
-        value = units.convert(number.value, number.unit, self.quantity)
-        span = [units.convert(x, number.unit, self.quantity) for x in (number.interval or [])]
-        for x in [value, *span]:
-            if not math.isfinite(x) or x < self.low or (self.above and x <= self.low) or x > self.high:
-                raise ValueError(f"{x:g} {coherent_unit(self.quantity)}; legal: {self.text}")
-        if self.whole and value != int(value):
-            raise ValueError(f"{value:g}; legal: a whole number")
-        if span and not span[0] <= value <= span[1]:
-            raise ValueError(f"value {number.value:g} outside its own interval {number.interval}; legal: inside it")
-        interval = (span[0], span[1]) if span else None
-        return Quantity(value, self.quantity, number.value, number.unit, number.source, interval, number.assumed)
-
-    @property
-    def text(self) -> str:
-        """The legal range in words, in the coherent unit."""
-        top = f", at most {self.high:g}" if self.high < math.inf else ""
-        return f"a finite number {'above' if self.above else 'at least'} {self.low:g}{top}"
-
-
 _COUNT = Rule("count", 1, 1e6, whole=True)
 _BITS = Rule("size", 1, 64, whole=True)
 _SHARE = Rule("ratio", 0, 1)
@@ -127,7 +33,7 @@ _SIZE = Rule("size", 0, above=True)
 _CLOCK = Rule("frequency", above=True)
 
 
-class Shares(_Strict):
+class Shares(Strict):
     """Where the reference power goes; the four add up to 1."""
 
     datapath: Annotated[Quantity, _SHARE] = Field(
@@ -147,7 +53,7 @@ class Shares(_Strict):
         return self
 
 
-class ReferenceLayer(_Strict):
+class ReferenceLayer(Strict):
     """The layer that is taken to run at the reference point: one row of pixels, dense, stride 1."""
 
     K: Annotated[Quantity, _COUNT] = Field(description="output channels, a multiple of `datapath.rows`")
@@ -157,7 +63,7 @@ class ReferenceLayer(_Strict):
     FX: Annotated[Quantity, _COUNT] = Field(description="filter columns")
 
 
-class Reference(_Strict):
+class Reference(Strict):
     """A measured operating point: one lane, full width, nominal supply and clock, dense data."""
 
     power: Annotated[Quantity, Rule("power", above=True)] = Field(
@@ -170,7 +76,7 @@ class Reference(_Strict):
     shares: Shares
 
 
-class DatapathSection(_Strict):
+class DatapathSection(Strict):
     """The MAC array."""
 
     rows: Annotated[Quantity, _COUNT] = Field(description="output channels computed at a time")
@@ -194,7 +100,7 @@ class DatapathSection(_Strict):
     )
 
 
-class SupplySection(_Strict):
+class SupplySection(Strict):
     """V-f law, grid and leakage law."""
 
     nominal_v: Annotated[Quantity, _VOLT] = Field(description="supply of the reference point")
@@ -236,7 +142,7 @@ class SupplySection(_Strict):
         return self
 
 
-class BufferSection(_Strict):
+class BufferSection(Strict):
     """The on-chip buffer."""
 
     size: Annotated[Quantity, _SIZE] = Field(description="capacity at which the reference power was measured")
@@ -260,7 +166,7 @@ class BufferSection(_Strict):
         return self
 
 
-class DramSection(_Strict):
+class DramSection(Strict):
     """Off-chip memory behind one link."""
 
     coded: Flag = Field(
@@ -272,14 +178,14 @@ class DramSection(_Strict):
     bandwidth: Annotated[Quantity, Rule("bandwidth", above=True)] = Field(description="bits a nanosecond")
 
 
-class AreaSection(_Strict):
+class AreaSection(Strict):
     """Silicon: the total at the stated buffer size, and the buffer's part of it."""
 
     total: Annotated[Quantity, Rule("area", above=True)] = Field(description="silicon at `buffer.size`")
     memory_share: Annotated[Quantity, _SHARE] = Field(description="the buffer's part of it")
 
 
-class ChipSection(_Strict):
+class ChipSection(Strict):
     """The chip behind the file, for lists and comparisons; no price depends on it."""
 
     node: Annotated[Quantity, Rule("length", 0, above=True)] = Field(description="technology node")
@@ -291,7 +197,7 @@ class ChipSection(_Strict):
     )
 
 
-class MachineSchema(_Strict):
+class MachineSchema(Strict):
     """A whole machine file."""
 
     schema_version: int = Field(description=f"version of this schema: {SCHEMA_VERSION}")
@@ -305,6 +211,7 @@ class MachineSchema(_Strict):
     buffer: BufferSection
     dram: DramSection
     area: AreaSection
+    mechanisms: MechanismsSection = Field(default=MechanismsSection(), description="what the chip has beyond these")
 
     @model_validator(mode="after")
     def _consistent(self) -> "MachineSchema":
@@ -316,6 +223,8 @@ class MachineSchema(_Strict):
             raise ValueError(f"datapath.lanes {d.lanes.value}; legal: divisors of the width {width}, 1 among them")
         if int(self.buffer.word.value) != width:
             raise ValueError(f"buffer.word {self.buffer.word.value:g} bit; legal: the datapath's width, {width} bit")
+        if (fault := self.mechanisms.fault(self)) is not None:
+            raise ValueError(fault)
         if int(r.layer.K.value) % rows or int(r.layer.OX.value) % cols:
             raise ValueError(f"reference.layer does not fill the array; legal: K multiple of {rows}, OX of {cols}")
         return self

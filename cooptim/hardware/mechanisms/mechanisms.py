@@ -1,0 +1,81 @@
+"""The mechanisms that a chip switches on, and what all of them together do."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from cooptim.hardware.datapath import Datapath
+from cooptim.hardware.mechanisms import zero_gating
+from cooptim.hardware.mechanisms.effect import Effect, LayerPoint, combine, spread
+from cooptim.hardware.mechanisms.zero_gating import ZeroGating
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mechanisms:
+    """Mechanisms by name; None is a chip without."""
+
+    zero_gating: ZeroGating | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of those that are on."""
+        return tuple(f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None)
+
+
+_EFFECTS: dict[str, Callable[[Any, Datapath, LayerPoint], Effect]] = {
+    "zero_gating": zero_gating.effect,
+}
+# Mechanisms whose operands are other than they are stored when they reach the array, or are bounded in width.
+_ARRAY_BITS: dict[str, Callable[[Any, Datapath, Any, Any], tuple[Any, Any]]] = {}
+_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {}
+_HELD_BITS: dict[str, Callable[[Any, Datapath], tuple[np.ndarray, np.ndarray]]] = {}
+
+# A chip whose file says nothing gates the zeros of both operands.
+WITHOUT: Effect = zero_gating.gating("both")
+
+
+def layer_effect(mechanisms: Mechanisms, datapath: Datapath, point: LayerPoint) -> Effect | None:
+    """What all mechanisms do to the layers, each field [*n mode]; None for a chip without any."""
+    on = mechanisms.names
+    if not on:
+        return None
+    found = [WITHOUT] if "zero_gating" not in on else []
+    found += [_EFFECTS[name](getattr(mechanisms, name), datapath, point) for name in on if name in _EFFECTS]
+    return spread(combine(found), point.cycles)
+
+
+def array_bits(
+    mechanisms: Mechanisms, datapath: Datapath, weight_bits: Float[ArrayLike, "*n"], input_bits: Float[ArrayLike, "*n"]
+) -> tuple[Any, Any]:
+    """Widths of the operands in the array [bit]: what modes must hold and critical paths feel."""
+    for name, widths in _ARRAY_BITS.items():
+        if (one := getattr(mechanisms, name)) is not None:
+            weight_bits, input_bits = widths(one, datapath, weight_bits, input_bits)
+    return weight_bits, input_bits
+
+
+def most_bits(mechanisms: Mechanisms, datapath: Datapath) -> tuple[float, float]:
+    """Widest weights and inputs that the chip can store and compute with [bit]."""
+    w = i = float(datapath.width_bits)
+    for name, bound in _MOST_BITS.items():
+        if (one := getattr(mechanisms, name)) is not None:
+            top_w, top_i = bound(one, datapath)
+            w, i = min(w, top_w), min(i, top_i)
+    return w, i
+
+
+def held_bits(mechanisms: Mechanisms, datapath: Datapath) -> tuple[np.ndarray, np.ndarray]:
+    """Bits that a weight and an input reserve in a tile of the buffer, whatever the data, per mode [bit]."""
+    slots = np.asarray([mode.slot_bits for mode in datapath.modes], np.float64)
+    w = i = slots
+    for name, bits in _HELD_BITS.items():
+        if (one := getattr(mechanisms, name)) is not None:
+            held_w, held_i = bits(one, datapath)
+            w, i = np.minimum(w, held_w), np.minimum(i, held_i)
+    return w, i
