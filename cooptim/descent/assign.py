@@ -32,6 +32,7 @@ def assign_hardware(
     design = snap_widths(space, design)
     period_ns = deadline_ns if np.isfinite(deadline_ns) else 0.0
     supplies = _supply_grid(space) if not nominal else np.asarray([float(space.machine.supply.nominal_v)])
+    clocks = [_clock_ghz(space, design, v, nominal) for v in supplies]
     modes = range(len(space.machine.modes)) if not nominal else [_widest_mode(space)]
     widest = np.asarray(space.widest_bits(design.weight_bits, design.input_bits))
     options, energy, latency = [], [], []
@@ -40,7 +41,7 @@ def assign_hardware(
         if not legal.any():
             continue
         rows, fit = _best_rows(space, pricer, design, stats, mode, period_ns)
-        batch = [_with(space, design, mode, rows, v, nominal) for v in supplies]
+        batch = [_with(space, design, mode, rows, v, clock) for v, clock in zip(supplies, clocks, strict=True)]
         prices = pricer.many(batch, stats, period_ns)
         for k, v in enumerate(supplies):
             options.append((mode, rows, v))
@@ -50,7 +51,8 @@ def assign_hardware(
     standby_mw = _standby_mw(space)
     e, t = np.asarray(energy), np.asarray(latency)
     pick = choose(e - standby_mw * np.where(np.isfinite(t), t, 0.0), t, deadline_ns * (1 + 1e-6), space.workload.names)
-    return _assemble(space, design, options, pick, nominal)
+    mode, rows, volts = _picked(options, pick)
+    return _with(space, design, mode, rows, volts, _clock_ghz(space, design, volts, nominal))
 
 
 def choose(energy: np.ndarray, latency: np.ndarray, deadline_ns: float, names: tuple[str, ...]) -> np.ndarray:
@@ -119,13 +121,14 @@ def _best_rows(space, pricer, design, stats, mode, period_ns):  # type: ignore[n
     demand = np.asarray(space.working_set_bits(one_hot))
     fits = (demand <= float(design.buffer_bits)) & (space.tilings.valid > 0)
     nominal_v = float(space.machine.supply.nominal_v)
-    batch = [_with(space, design, mode, np.full(layers, row), nominal_v, True) for row in range(space.tilings.rows)]
+    clock = _clock_ghz(space, design, nominal_v, True)
+    batch = [_with(space, design, mode, np.full(layers, row), nominal_v, clock) for row in range(space.tilings.rows)]
     prices = pricer.many(batch, stats, period_ns)
     cost = np.where(fits.T, prices.layer_energy_pj, np.inf)
     return np.argmin(cost, axis=0), fits.any(axis=1)
 
 
-def _with(space, design, mode, rows, supply_v, exact):  # type: ignore[no-untyped-def]
+def _with(space, design, mode, rows, supply_v, freq_ghz):  # type: ignore[no-untyped-def]
     layers = len(space.workload.layers)
     modes = np.zeros((layers, len(space.machine.modes)), np.float32)
     modes[np.arange(layers), mode] = 1.0
@@ -133,21 +136,24 @@ def _with(space, design, mode, rows, supply_v, exact):  # type: ignore[no-untype
     tiling[np.arange(layers), rows] = 1.0
     dtype = np.asarray(design.supply_v).dtype
     volts = np.broadcast_to(np.asarray(supply_v, dtype), (layers,))
-    out = dataclasses.replace(
-        design, mode=modes.astype(dtype), tiling=tiling.astype(dtype), supply_v=volts, freq_ghz=volts
+    return dataclasses.replace(
+        design, mode=modes.astype(dtype), tiling=tiling.astype(dtype), supply_v=volts, freq_ghz=freq_ghz
     )
-    clock = np.asarray(grid_clock_ghz(space, out, volts), dtype)
-    if exact:
-        clock = np.minimum(clock, np.asarray(space.machine.supply.nominal_ghz, dtype))
-    return dataclasses.replace(out, freq_ghz=clock)
 
 
-def _assemble(space, design, options, pick, nominal):  # type: ignore[no-untyped-def]
-    layers = np.arange(len(space.workload.layers))
+def _clock_ghz(space, design, supply_v, at_most_nominal):  # type: ignore[no-untyped-def]
+    """Clock [layer] at these supplies and the design's widths, which is all that it depends on."""
+    dtype = np.asarray(design.supply_v).dtype
+    volts = np.broadcast_to(np.asarray(supply_v, dtype), (len(space.workload.layers),))
+    clock = np.asarray(grid_clock_ghz(space, design, volts), dtype)
+    return np.minimum(clock, np.asarray(space.machine.supply.nominal_ghz, dtype)) if at_most_nominal else clock
+
+
+def _picked(options, pick):  # type: ignore[no-untyped-def]
+    """(mode, row, supply) of each layer."""
     mode = np.asarray([options[p][0] for p in pick])
-    rows = np.asarray([options[p][1][layer] for layer, p in zip(layers, pick, strict=True)])
-    volts = np.asarray([options[p][2] for p in pick])
-    return _with(space, design, mode, rows, volts, nominal)
+    rows = np.asarray([options[p][1][layer] for layer, p in enumerate(pick)])
+    return mode, rows, np.asarray([options[p][2] for p in pick])
 
 
 def _supply_grid(space: DesignSpace) -> np.ndarray:

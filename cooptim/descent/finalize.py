@@ -19,6 +19,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _ROUNDS = 5
+_SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,10 @@ def price(task: Task, params: Any, state: Any, design: Design, period_ns: float)
     return task.pricer.report(design, stats, period_ns), stats
 
 
-def spend(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> Design:
-    """Pruning thresholds scaled together until the energy budget binds from below.
+def spend(
+    task: Task, params: Any, state: Any, design: Design, limits: Limits, layer: int | None = None
+) -> Design:  # fmt: skip
+    """Pruning thresholds, of all layers together or of one, scaled until the energy budget binds from below.
 
     Lowers them while there is slack (the nearest pruned weights return first) and raises them while the budget is
     broken. Without an energy budget the design comes back as it is.
@@ -67,9 +70,14 @@ def spend(task: Task, params: Any, state: Any, design: Design, limits: Limits) -
     if limits.energy_pj is None:
         return design
 
+    def scaled(scale: float) -> Design:
+        scales = np.full(task.layers, scale, np.float32)
+        if layer is not None:
+            scales[np.arange(task.layers) != layer] = 1.0
+        return dataclasses.replace(design, threshold=design.threshold * scales)
+
     def energy(scale: float) -> float:
-        scaled = dataclasses.replace(design, threshold=design.threshold * scale)
-        return float(price(task, params, state, scaled, limits.latency_ns)[0].total_energy_pj)
+        return float(price(task, params, state, scaled(scale), limits.latency_ns)[0].total_energy_pj)
 
     low, high = 0.0, 1.0
     if energy(1.0) > limits.energy_pj:
@@ -77,24 +85,26 @@ def spend(task: Task, params: Any, state: Any, design: Design, limits: Limits) -
         while energy(high) > limits.energy_pj and high < 64.0:
             low, high = high, high * 2.0
     elif energy(0.0) <= limits.energy_pj:
-        return dataclasses.replace(design, threshold=design.threshold * 0.0)
+        return scaled(0.0)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         cost = energy(middle)
         low, high = (middle, high) if cost > limits.energy_pj else (low, middle)
         if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
             break
-    return dataclasses.replace(design, threshold=design.threshold * high)
+    return scaled(high)
 
 
-def bind(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, Any]:
+def bind(
+    task: Task, params: Any, state: Any, design: Design, limits: Limits, layer: int | None = None
+) -> tuple[Design, Any]:  # fmt: skip
     """(design, state) whose energy budget binds with batch statistics up to date: `spend`, settle, and again.
 
     Pruning shifts the statistics and the statistics shift the zero rates, so each waits for the other.
     """
     aimed = limits.energy_pj
     for _ in range(_ROUNDS):
-        design = spend(task, params, state, design, dataclasses.replace(limits, energy_pj=aimed))
+        design = spend(task, params, state, design, dataclasses.replace(limits, energy_pj=aimed), layer)
         state = settled(task, params, state, design)
         if limits.energy_pj is None or aimed is None:
             break
@@ -115,12 +125,34 @@ def improve(task: Task, params: Any, state: Any, design: Design, limits: Limits)
         if best is None:
             break
         moved = finalize(task, best.design, params, state, limits.latency_ns) if best.retrains else best.design
-        moved, settled_state = bind(task, params, state, moved, limits)
-        reached = task.measure.accuracy(params, settled_state, moved, task.data.x_val, task.data.y_val)[0]
-        if reached < limits.val_accuracy:
+        found = _spent(task, params, state, moved, limits)
+        if found is None:
             break
-        design, state = moved, settled_state
+        design, state = found
     return design, state
+
+
+def _spent(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, Any] | None:
+    """The first way to spend what a move freed that keeps the accuracy: on all layers, a little less, on one layer.
+
+    None when no way does, or none that ends near the budget.
+    """
+    ways: list[tuple[float, int | None]] = [(1.0, None)]
+    if limits.energy_pj is not None:
+        ways += [(1.0 - 0.4 * _BAND, None), *((1.0, layer) for layer in range(min(task.layers, _SINGLE_LAYERS)))]
+    for share, layer in ways:
+        energy_pj = None if limits.energy_pj is None else share * limits.energy_pj
+        moved, settled_state = bind(
+            task, params, state, design, dataclasses.replace(limits, energy_pj=energy_pj), layer
+        )  # fmt: skip
+        if layer is not None and limits.energy_pj is not None:
+            cost = float(price(task, params, settled_state, moved, limits.latency_ns)[0].total_energy_pj)
+            if not limits.energy_pj * (1.0 - 1.4 * _BAND) <= cost <= limits.energy_pj:
+                continue
+        reached = task.measure.accuracy(params, settled_state, moved, task.data.x_val, task.data.y_val)[0]
+        if reached >= limits.val_accuracy:
+            return moved, settled_state
+    return None
 
 
 def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Move | None, float, int]:
@@ -134,12 +166,14 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
     now = float(report.total_energy_pj)
     _, loss = task.measure.accuracy(params, state, design, data.x_val, data.y_val)
     best: tuple[Move | None, float] = (None, 0.0)
-    still = legal_moves(space, hardware_moves(space, design))
-    if still:
-        prices = task.pricer.many([move.design for move in still], stats, limits.latency_ns)
-        ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
-        saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
-        best = (still[int(np.argmax(saving))], float(np.max(saving)))
+    still = hardware_moves(space, design)
+    prices = task.pricer.many([move.design for move in still], stats, limits.latency_ns)
+    ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
+    saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
+    for i in np.argsort(-saving):  # most of them save nothing: only those that do are checked
+        if saving[i] <= 0.0 or not violations(space, still[i].design):
+            best = (still[i], float(saving[i]))
+            break
     changed = width_moves(space, design, -1) + width_moves(space, design, +1) + mode_moves(space, design)
     changed = legal_moves(space, changed)
     for move in changed:

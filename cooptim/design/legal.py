@@ -109,17 +109,18 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
         ("weight", top_w, d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
         ("input", top_i, d.input_bits, d.input_step, d.input_range, space.signed),
     ):
+        needed = np.asarray(bits_of(step, range_, signed))
         for i, name in enumerate(names):
             if bits[i] != np.round(bits[i]) or not MIN_BITS <= bits[i] <= top:
                 found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top:g}")
             elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
                 found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
-            elif float(bits_of(step[i], range_[i], signed[i])) > bits[i] + 2e-3:
+            elif needed[i] > bits[i] + 2e-3:
                 found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
     for name, cut in zip(names, d.threshold, strict=True):
         if not cut >= 0:
             found.append(f"{name}: threshold {cut:g} is below 0 or no number")
-    demand = np.asarray(space.working_set_bits(design.mode))
+    demand = np.asarray(space.working_set_bits(d.mode))
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):
             found.append(f"{name}: modes {d.mode[i]} are not one choice")
@@ -131,7 +132,7 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
             found.append(f"{name}: the tiling is not one row of the table")
         elif demand[i, row] > d.buffer_bits:
             found.append(f"{name}: tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}")
-    return found + _buffer_violations(space, float(d.buffer_bits)) + _supply_violations(space, design, s, names)
+    return found + _buffer_violations(space, float(d.buffer_bits)) + _supply_violations(space, d, s, names)
 
 
 def _buffer_violations(space: DesignSpace, size_bits: float) -> list[str]:
@@ -148,17 +149,18 @@ def _buffer_violations(space: DesignSpace, size_bits: float) -> list[str]:
 
 def _supply_violations(space, design, s, names):  # type: ignore[no-untyped-def]
     found = []
-    steps = np.asarray((design.supply_v - s.floor_v) / s.step_v)
+    floor_v, ceiling_v, step_v, step_ghz = (float(x) for x in (s.floor_v, s.ceiling_v, s.step_v, s.step_ghz))
+    steps = (design.supply_v - floor_v) / step_v
     limit = np.asarray(grid_clock_ghz(space, design, design.supply_v))
     for i, name in enumerate(names):
         v, f = float(design.supply_v[i]), float(design.freq_ghz[i])
-        if abs(steps[i] - np.round(steps[i])) > 1e-2 or not float(s.floor_v) - 1e-5 <= v <= float(s.ceiling_v) + 1e-5:
-            found.append(f"{name}: supply {v:.4f} V is not on the grid {float(s.floor_v):g}..{float(s.ceiling_v):g} V")
-        ticks = f / float(s.step_ghz)
+        if abs(steps[i] - np.round(steps[i])) > 1e-2 or not floor_v - 1e-5 <= v <= ceiling_v + 1e-5:
+            found.append(f"{name}: supply {v:.4f} V is not on the grid {floor_v:g}..{ceiling_v:g} V")
+        ticks = f / step_ghz
         if f > limit[i] * (1 + 1e-5):
             found.append(f"{name}: clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V")
         elif not ticks > 0.5 or abs(ticks - np.round(ticks)) > 1e-2:
-            found.append(f"{name}: clock {f:.4f} GHz is no multiple of {float(s.step_ghz):g} GHz above 0")
+            found.append(f"{name}: clock {f:.4f} GHz is no multiple of {step_ghz:g} GHz above 0")
     return found
 
 

@@ -1,0 +1,97 @@
+"""Energy that a move frees is spent on pruned weights, on all layers or on one, by hand-made prices."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from cooptim.descent import finalize
+from cooptim.descent.finalize import Limits
+from cooptim.descent.task import Task
+from cooptim.design.design import Design
+
+LIMITS = Limits(70.0, 1.0, None, 0.9)
+
+
+class TwoLayers(Task):
+    """A task that knows no more than what spending asks for."""
+
+    layers = 2
+    data = types.SimpleNamespace(x_val=np.zeros(1), y_val=np.zeros(1, int))
+
+    def __init__(self, measure):
+        object.__setattr__(self, "measure", measure)
+
+
+def cut(*threshold):
+    """A design of two layers of which only the thresholds matter."""
+    two, choice = np.ones(2), np.ones((2, 1))
+    return Design((False, False), two, two, two, np.asarray(threshold), two, two, two, choice, choice, two, two, two[0])
+
+
+def energy_pj(design):
+    """100 pJ without pruning; a threshold of 1 saves a quarter of it in either layer."""
+    return 100.0 - 25.0 * float(np.sum(design.threshold))
+
+
+@pytest.fixture
+def task(monkeypatch):
+    def priced(task, params, state, design, period_ns):
+        return types.SimpleNamespace(total_energy_pj=energy_pj(design)), None
+
+    monkeypatch.setattr(finalize, "price", priced)
+    monkeypatch.setattr(finalize, "settled", lambda task, params, state, design: state)
+    return accepting(lambda threshold: True)
+
+
+def accepting(rule):
+    """A task with accuracy 1 where the rule on the thresholds holds, else 0."""
+    return TwoLayers(types.SimpleNamespace(accuracy=lambda p, s, design, *_: (float(rule(design.threshold)), 0.0)))
+
+
+START = cut(0.8, 0.8)  # 60 pJ
+
+
+def test_thresholds_of_all_layers_fall_together_until_the_budget_binds(task):
+    found = finalize.spend(task, None, None, START, LIMITS)
+    # 100 - 25 * 1.6 * scale = 70 at scale 0.75; the band allows 68.6 to 70
+    assert found.threshold[0] == found.threshold[1]
+    assert 0.8 * 0.75 <= found.threshold[0] <= 0.8 * 0.785 + 1e-6
+    assert 68.6 <= energy_pj(found) <= 70.0
+
+
+def test_the_threshold_of_one_layer_falls_alone(task):
+    found = finalize.spend(task, None, None, START, LIMITS, 1)
+    # 100 - 25 * (0.8 + 0.8 scale) = 70 at scale 0.5
+    assert found.threshold[0] == pytest.approx(0.8) and 0.4 <= found.threshold[1] <= 0.4 * 1.14 + 1e-6
+
+
+def test_a_broken_budget_raises_them(task):
+    found = finalize.spend(task, None, None, cut(0.4, 0.4), LIMITS)
+    assert 68.6 <= energy_pj(found) <= 70.0 and found.threshold[0] > 0.4
+
+
+@pytest.mark.parametrize(
+    "rule, changed",
+    [
+        (lambda t: t[0] < 0.62, (True, True)),  # all layers, the first way
+        (lambda t: t[1] > 0.79, (True, False)),  # only the first layer may lose its mask
+        (lambda t: t[0] > 0.79, (False, True)),
+    ],
+)
+def test_the_first_way_of_spending_that_keeps_the_accuracy_is_taken(task, rule, changed):
+    task = accepting(rule)
+    design, _ = finalize._spent(task, None, None, START, LIMITS)
+    assert tuple(design.threshold < 0.79) == changed
+    assert 0.972 * 70.0 <= energy_pj(design) <= 70.0
+
+
+def test_no_way_is_said_so(task):
+    task = accepting(lambda t: False)
+    assert finalize._spent(task, None, None, START, LIMITS) is None
+
+
+def test_one_layer_that_cannot_take_what_was_freed_is_no_way(task):
+    task = accepting(lambda t: t[0] == 0.8)  # spending everything of layer 1 gives 80 pJ, far below 95
+    assert finalize._spent(task, None, None, START, dataclasses.replace(LIMITS, energy_pj=95.0)) is None
