@@ -16,6 +16,7 @@ from cooptim.hardware.faults import first_fault
 from cooptim.hardware.gated_array import GatedArray
 from cooptim.hardware.load import MachineError
 from cooptim.hardware.multiplier import ScalableMultiplier
+from cooptim.hardware.row_array import RowArray
 from cooptim.hardware.schema import Quantity, Rule
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
 
@@ -27,6 +28,7 @@ _ENERGY = Rule("energy")
 _ALPHA = Rule("ratio", 1, 2.5)
 _EXPONENT = Rule("ratio", 0, 4)
 _BANDWIDTH = Rule("bandwidth", above=True)
+_MEMORY = Rule("size", above=True, whole=True)
 
 
 class _Circuit(BaseModel):
@@ -54,6 +56,26 @@ class _Circuit(BaseModel):
         return {name: number for name, number in found.items() if isinstance(number, Quantity)}
 
 
+class RowStationaryFields(BaseModel):
+    """Sizes of a row-stationary array's scratch pads and of the buffer behind it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    filter_pad: Annotated[Quantity, _MEMORY]
+    input_pad: Annotated[Quantity, _MEMORY]
+    psum_pad: Annotated[Quantity, _MEMORY]
+    banks: Annotated[Quantity, _COUNT]
+    bank: Annotated[Quantity, _MEMORY]
+    filter_bank: Annotated[Quantity, _MEMORY]
+    diagonals: Annotated[Quantity, _COUNT]
+    filter_bus: Annotated[Quantity, _MEMORY]
+    input_bus: Annotated[Quantity, _MEMORY]
+    psum_bus: Annotated[Quantity, _MEMORY]
+
+
+_ROW_FIELDS = tuple(RowStationaryFields.model_fields)
+
+
 class GatedArrayFile(_Circuit):
     """A file of kind gated_array."""
 
@@ -68,6 +90,41 @@ class GatedArrayFile(_Circuit):
     buffer: Annotated[Quantity, _BANDWIDTH]
     link: Annotated[Quantity, _BANDWIDTH]
     code_per_value: Annotated[Quantity, Rule("size", 0, above=True)]
+    row_stationary: RowStationaryFields | None = None
+
+    @property
+    def numbers(self) -> dict[str, Quantity]:
+        """Every number of the file by its field, in order; those of the row-stationary part after a dot."""
+        part = self.row_stationary
+        inner = {} if part is None else {f"row_stationary.{name}": getattr(part, name) for name in _ROW_FIELDS}
+        return super().numbers | inner
+
+    @property
+    def row_array(self) -> RowArray:
+        """The sizes that a row-stationary mapping must fit; ValueError for a file without them."""
+        part = self.row_stationary
+        if part is None:
+            raise ValueError(
+                f"circuit {self.name}: row_stationary is missing; add its fields: {', '.join(_ROW_FIELDS)}"
+            )
+
+        def words(size: Quantity) -> int:
+            return int(size.value // self.word.value)
+
+        return RowArray(
+            rows=int(self.rows.value),
+            cols=int(self.cols.value),
+            filter_words=words(part.filter_pad),
+            input_words=words(part.input_pad),
+            psum_words=words(part.psum_pad),
+            banks=int(part.banks.value),
+            bank_words=words(part.bank),
+            filter_bank_words=words(part.filter_bank),
+            diagonals=int(part.diagonals.value),
+            filter_bus=words(part.filter_bus),
+            input_bus=words(part.input_bus),
+            psum_bus=words(part.psum_bus),
+        )
 
     @property
     def model(self) -> GatedArray:
