@@ -2,8 +2,9 @@
 
 from cooptim.validate.compare import GoldenRow
 from cooptim.validate.eyeriss import eyeriss_rows
+from cooptim.validate.eyeriss_mapping import mapping_rows
 from cooptim.validate.golden import envision_rows
 from cooptim.validate.multiplier import multiplier_rows
 from cooptim.validate.row import Row
 
-__all__ = ["GoldenRow", "Row", "envision_rows", "eyeriss_rows", "multiplier_rows"]
+__all__ = ["GoldenRow", "Row", "envision_rows", "eyeriss_rows", "mapping_rows", "multiplier_rows"]

@@ -1,6 +1,7 @@
 """Predictions of published claims, one function a claim; what none can predict yet is listed, not left out."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -10,8 +11,10 @@ from cooptim.hardware.dvafs import critical_path, supply_for_clock
 from cooptim.hardware.load import MachineFile, load_machine_file
 from cooptim.hardware.reference import operating_power_mw
 from cooptim.mapping.frontier import tilings
+from cooptim.mapping.row_stationary import AccessCosts
 from cooptim.validate.claims import Claim, claim_of, published_claims
 from cooptim.validate.eyeriss import eyeriss_file, eyeriss_rows, published_layers, published_totals
+from cooptim.validate.eyeriss_mapping import MappedLayer, busy_share, mapped_layers
 from cooptim.validate.multiplier import four_bit_supply_v, four_by_four_saving, load_multiplier
 from cooptim.validate.row import Relation, Row
 from cooptim.workload import zoo
@@ -89,9 +92,39 @@ def eyeriss_gating_saving() -> Prediction:
 def eyeriss_alu_share() -> Prediction:
     """Multiply and add of AlexNet's non-zero MACs over the chip's energy [%]."""
     layers = [layer for layer in published_layers() if layer.network == "alexnet"]
-    scale = _EYERISS_NM / _TABLE_NM * (float(eyeriss_file().model.supply_v) / _TABLE_V) ** 2
-    alu = sum(layer.macs * (1.0 - layer.zero_fraction) for layer in layers) * (_MULTIPLY_PJ + _ADD_PJ) * scale
+    alu = sum(layer.macs * (1.0 - layer.zero_fraction) for layer in layers) * _eyeriss_mac_pj()
     return Prediction.of(100.0 * alu / sum(layer.power_mw * layer.total_ns for layer in layers))
+
+
+def eyeriss_busy_share() -> Prediction:
+    """Active elements of the array on AlexNet under our own row-stationary mappings, over the time they take [%]."""
+    return Prediction.of(100.0 * busy_share(_eyeriss_alexnet()))
+
+
+def eyeriss_memory_share() -> Prediction:
+    """Pads, network and buffer over the chip's measured energy, in the layer of AlexNet where it is most [%].
+
+    A zero input leaves one of its MAC's four pad accesses: its own read.
+    """
+    costs, shares = AccessCosts(), []
+    for layer in _eyeriss_alexnet():
+        one, counts = layer.published, layer.counts
+        pads = float(counts.pad_words) * (1.0 - one.zero_fraction) + one.macs * one.zero_fraction
+        buffer = float(counts.buffer_words + counts.buffer_filters)
+        moved = costs.pad * pads + costs.array * float(counts.array_words) + costs.buffer * buffer
+        shares.append(moved / costs.mac * _eyeriss_mac_pj() / (one.power_mw * one.total_ns))
+    return Prediction.of(100.0 * max(shares))
+
+
+@functools.cache
+def _eyeriss_alexnet() -> tuple[MappedLayer, ...]:
+    return tuple(layer for layer in mapped_layers() if layer.published.network == "alexnet")
+
+
+def _eyeriss_mac_pj() -> float:
+    """Energy of a 16-bit multiply and add: capacitance with the node, energy with V squared [pJ]."""
+    scale = _EYERISS_NM / _TABLE_NM * (float(eyeriss_file().model.supply_v) / _TABLE_V) ** 2
+    return (_MULTIPLY_PJ + _ADD_PJ) * scale
 
 
 def yodann_power() -> Prediction:
@@ -166,6 +199,8 @@ _PREDICTIONS: dict[tuple[str, str], Callable[[], Prediction]] = {
     ("Eyeriss chip", "AlexNet frame rate at 1.17 V"): lambda: eyeriss_supply(1.17),
     ("Eyeriss chip", "zero data gating saves PE power"): eyeriss_gating_saving,
     ("Eyeriss chip", "ALU share of power, below"): eyeriss_alu_share,
+    ("Eyeriss chip", "PE utilisation AlexNet"): eyeriss_busy_share,
+    ("Eyeriss chip", "spad+GLB+NoC share of power, up to"): eyeriss_memory_share,
     ("YodaNN", "power at 0.6 V"): yodann_power,
     ("YodaNN", "efficiency at 0.6 V"): yodann_efficiency,
     ("Envision", "AlexNet"): lambda: envision_efficiency(5.0, 9.0),
