@@ -1,7 +1,7 @@
 """Codes of a stream with zeros: mean bits a word, differentiable in the share of non-zero words.
 
-Pure functions; zeros fall independently unless said otherwise. Tables (Huffman) and padding at the end of the stream
-are not counted. An encoder that may send words raw takes the smaller of the code and the width.
+Pure functions; zeros fall independently unless said otherwise. Tables (Huffman) and headers are not counted here, but
+by `cooptim.hardware.stream_size`. An encoder that may send words raw takes the smaller of the code and the width.
 """
 
 import jax
@@ -64,13 +64,22 @@ def huffman_run_bits(
 
     Source: as `huffman_bits`, over the geometric distribution of the runs.
     """
+    shares, span = run_shares(density, longest_run)
+    return (huffman_bits(shares) + (1.0 - shares[-1]) * value_bits) / span
+
+
+def run_shares(density: Float[ArrayLike, ""], longest_run: int) -> tuple[Float[Array, "run"], Float[Array, ""]]:
+    """(frequencies of runs of 0 to longest_run zeros, mean words a run): a run shorter than longest_run ends in a word.
+
+    Raises ValueError when longest_run is below 1.
+
+    Source: the geometric distribution, cut at longest_run.
+    """
     if longest_run < 1:
         raise ValueError(f"Huffman code of runs: longest_run = {longest_run}; legal: 1 or more")
     full = jnp.asarray(density)
     begun = jnp.cumprod(jnp.concatenate([jnp.ones(1), jnp.full(longest_run, 1.0) * (1.0 - full)]))
-    shares = jnp.concatenate([full * begun[:-1], begun[-1:]])
-    ends = 1.0 - begun[-1]  # the symbol ends in a value
-    return (huffman_bits(shares) + ends * value_bits) / jnp.sum(begun[:-1])
+    return jnp.concatenate([full * begun[:-1], begun[-1:]]), jnp.sum(begun[:-1])
 
 
 def entropy_bits(shares: Float[ArrayLike, "*n symbol"]) -> Float[Array, "*n"]:
