@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 LONGEST_LINE = 120
 
 
@@ -85,3 +85,20 @@ def test_a_chip_sized_while_training_is_built_within_its_area_and_beats_the_one_
     assert found["found"] < 1.03 * found["aim"] and found["costs"][-1] < found["costs"][0] - 2
     assert all(0.8 < gap < 1.25 for gap in found["gap"]) and found["gain"] > 1.3
     assert found["float"] > 0.9 and min(found["accuracy"]) > found["float"] - 0.05
+
+
+def test_the_notebook_of_eyeriss_says_what_it_prints(monkeypatch, tmp_path):
+    probe = """{
+        "given": {kind: rms(error) for kind, error in given.items()},
+        "own": {kind: rms(error) for kind, error in errors.items()},
+        "alexnet": {kind: rms(error[alexnet]) for kind, error in errors.items()},
+        "hand": [sums_by_hand + inputs, int(counts.buffer_words)], "share": share,
+    }"""
+    notebook, found = run("chips/eyeriss_jssc_2017.ipynb", monkeypatch, tmp_path, probe)
+    assert outputs(notebook, "error") == []
+    assert [o.text for o in outputs(notebook, "stream") if o.name == "stderr"] == []
+    assert len(outputs(notebook, "display_data")) == 1
+    assert found["given"]["power"] <= 0.05 and found["given"]["processing"] <= 0.05 and found["given"]["total"] <= 0.10
+    assert found["own"]["link"] == pytest.approx(0.068, abs=0.001) and found["own"]["processing"] > 0.20  # the miss
+    assert found["alexnet"]["active"] == 0 and found["share"] == pytest.approx(0.88, abs=0.01)
+    assert found["hand"][0] == found["hand"][1]
