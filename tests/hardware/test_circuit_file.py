@@ -40,6 +40,7 @@ def test_numbers_arrive_in_coherent_units():
         ("eyeriss", "kind: gated_array", "kind: systolic", "kind.*gated_array.*scalable_multiplier"),
         ("eyeriss", "threshold: {value: 0.4", "threshold: {value: 1.2", "outside its own interval"),
         ("eyeriss", "value: 6.092, unit: pJ", "value: -1, unit: pJ", "busy_mac: -1 pJ; legal: .* at least 0"),
+        ("eyeriss", "value: 24, unit: B", "value: 0, unit: B", "row_stationary.input_pad: 0 bit; legal: .*above 0"),
         ("eyeriss", "value: 1.0, unit: V", "value: 0.35, unit: V", "threshold 0.4 V, supply 0.35 V; legal"),
         ("dvafs_multiplier_40nm", "path_share:", "path_shore:", "path_share: missing; add it"),
     ],
@@ -48,6 +49,23 @@ def test_a_faulty_file_is_named_with_field_and_what_is_legal(edited, name, old, 
     with pytest.raises(MachineError, match=message) as caught:
         load_circuit_file(edited(name, old, new))
     assert "mine.yaml" in str(caught.value)
+
+
+def test_sizes_of_a_row_stationary_array_are_words_and_their_absence_is_named(root, tmp_path):
+    # JSSC 2017, secs. III and V.
+    sizes = load_circuit_file("eyeriss").row_array
+    assert (sizes.rows, sizes.cols, sizes.banks, sizes.diagonals) == (12, 14, 25, 32)
+    assert (sizes.filter_words, sizes.input_words, sizes.psum_words) == (224, 12, 24)
+    assert (sizes.bank_words, sizes.filter_bank_words) == (4 * 512, 2 * 4 * 512)
+    assert (sizes.filter_bus, sizes.input_bus, sizes.psum_bus) == (4, 1, 4)
+    text = (root / "cooptim" / "hardware" / "circuits" / "eyeriss.yaml").read_text()
+    (tmp_path / "plain.yaml").write_text(text[: text.index("row_stationary:")])
+    file = load_circuit_file(tmp_path / "plain.yaml")
+    assert float(file.model.clock_ghz) == pytest.approx(0.2)
+    with pytest.raises(
+        ValueError, match="eyeriss: row_stationary is missing; add its fields: filter_pad, .*bank"
+    ):
+        _ = file.row_array
 
 
 def test_a_missing_file_and_the_wrong_kind_are_refused():
