@@ -12,6 +12,7 @@ _FACTORS: dict[str, dict[str, float]] = {
     "power": {"nW": 1e-6, "uW": 1e-3, "mW": 1.0, "W": 1e3},
     "frequency": {"kHz": 1e-6, "MHz": 1e-3, "GHz": 1.0},
     "voltage": {"mV": 1e-3, "V": 1.0},
+    "capacitance": {"fF": 1e-3, "pF": 1.0, "nF": 1e3, "uF": 1e6},
     "size": {
         "bit": 1.0,
         "B": 8.0,

@@ -15,6 +15,7 @@ from cooptim.hardware.dvafs import (
     dynamic_scale,
     leakage_mw,
     max_clock_ghz,
+    standby_mw,
     supply_grid,
 )
 from cooptim.hardware.machine import Machine
@@ -146,7 +147,7 @@ def _options(
     scale = np.asarray(dynamic_scale(s, volts), np.float64)
     access = np.asarray(access_pj(machine, size, volts), np.float64)
     leak = np.asarray(leakage_mw(machine, volts, size), np.float64)
-    standby = float(leakage_mw(machine, s.retention_v, size))
+    standby = float(standby_mw(machine, size))
 
     bits = np.asarray(min_bits, np.float64)
     code_w, code_i = (float(link_bits(machine, name, bits, np.asarray(density))) for name in "WI")

@@ -13,9 +13,10 @@ from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_p
 from cooptim.cost.latency import layer_latency_ns
 from cooptim.cost.report import CostReport
 from cooptim.cost.residency import Residency, residency
+from cooptim.cost.switching import changes
 from cooptim.cost.words import Words, expected_words
 from cooptim.design.design import Design
-from cooptim.hardware.dvafs import leakage_mw
+from cooptim.hardware.dvafs import standby_mw
 from cooptim.hardware.machine import Machine
 from cooptim.hardware.mechanisms import Effect, array_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
@@ -32,6 +33,7 @@ KINKS: tuple[str, ...] = (  # where a gradient may jump; everywhere else the rep
     "two layers of equal input width that take the same feature map, which is stored at the wider one",
     "resident weights just filling the buffer, or two layers of equal value per bit",
     "period equal to the latency",
+    "two consecutive layers at the same supply, where changes of it cost",
 )
 
 
@@ -78,11 +80,13 @@ def evaluate(
     energy = jax.vmap(layer_energy_pj, in_axes=(None, 0, 0, 0, None, None if effect is None else 0))(
         machine, words, operands, latency, size, effect
     )
+    change = changes(machine, operands.mode, operands.supply_v, size)
+    whole_ns = jnp.sum(latency) if change is None else jnp.sum(latency) + jnp.sum(change.time_ns)
     busy, cycles = (jnp.sum(operands.mode * x, axis=1) for x in (busy_cycles(machine, operands.macs), words.cycles))
     return CostReport(
         layer_names=workload.names,
         energy_pj=energy,
-        standby_pj=_standby_pj(machine, size, period_ns, jnp.sum(latency)),
+        standby_pj=_standby_pj(machine, size, period_ns, whole_ns),
         latency_ns=latency,
         cycles=cycles,
         macs=operands.macs,
@@ -92,6 +96,8 @@ def evaluate(
         buffer_bits=size,
         resident_share=stay.resident,
         kept_share=jnp.where(known.is_output, 0.0, stay.kept_map),
+        switching_pj=None if change is None else change.energy_pj,
+        switching_ns=None if change is None else change.time_ns,
     )
 
 
@@ -155,7 +161,7 @@ def _standby_pj(
     if period_ns is None:
         return jnp.zeros_like(busy_ns)
     idle_ns = jnp.maximum(jnp.asarray(period_ns) - busy_ns, 0.0)
-    return leakage_mw(machine, machine.supply.retention_v, buffer_bits) * idle_ns
+    return standby_mw(machine, buffer_bits) * idle_ns
 
 
 def _require_axes(workload: Workload, machine: Machine, design: Design, table: Tilings) -> None:

@@ -28,21 +28,25 @@ class CostReport:
     buffer_bits: Float[Array, ""]
     resident_share: Float[Array, "layer"]  # share of the weights that stays on chip between inferences
     kept_share: Float[Array, "layer"]  # share of the output feature map that never leaves the chip
+    switching_pj: Float[Array, "layer"] | None = None  # of entering each layer from the one before; None: it is free
+    switching_ns: Float[Array, "layer"] | None = None
 
     @property
     def layer_energy_pj(self) -> Float[Array, "layer"]:
-        """Energy of each layer, DRAM included, standby excluded [pJ]."""
+        """Energy of each layer, DRAM included, standby and switching excluded [pJ]."""
         return jnp.sum(jnp.stack([self.energy_pj[name] for name in COMPONENTS]), axis=0)
 
     @property
     def total_energy_pj(self) -> Float[Array, ""]:
-        """Energy of one inference, standby included [pJ]."""
-        return jnp.sum(self.layer_energy_pj) + self.standby_pj
+        """Energy of one inference, standby and switching included [pJ]."""
+        total = jnp.sum(self.layer_energy_pj) + self.standby_pj
+        return total if self.switching_pj is None else total + jnp.sum(self.switching_pj)
 
     @property
     def total_latency_ns(self) -> Float[Array, ""]:
-        """Latency of one inference [ns]: layers run one after the other."""
-        return jnp.sum(self.latency_ns)
+        """Latency of one inference [ns]: layers run one after the other, with what changes between them take."""
+        total = jnp.sum(self.latency_ns)
+        return total if self.switching_ns is None else total + jnp.sum(self.switching_ns)
 
     @property
     def tops_per_w(self) -> Float[Array, ""]:

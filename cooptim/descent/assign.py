@@ -5,15 +5,14 @@ import itertools
 
 import numpy as np
 
+from cooptim.cost.switching import entering
 from cooptim.descent.price import Pricer
+from cooptim.descent.ring import InfeasibleDeadline, choose_ring
 from cooptim.design.design import Design
 from cooptim.design.legal import grid_clock_ghz, snap_widths
 from cooptim.design.space import DesignSpace
+from cooptim.hardware.dvafs import standby_mw
 from cooptim.network.stats import Stats
-
-
-class InfeasibleDeadline(ValueError):
-    """No legal design is fast enough; the message says demand, bound and levers."""
 
 
 def assign_hardware(
@@ -22,7 +21,8 @@ def assign_hardware(
     """The legal design with these widths that takes the least energy within the deadline.
 
     A tiling is chosen per layer and mode by price; then mode and supply together by one multiplier on latency (a
-    multiple-choice knapsack), polished by single changes until none helps.
+    multiple-choice knapsack), polished by single changes until none helps. Where the machine charges a change of mode
+    or supply between layers, each layer's choice is weighed against its neighbours' (`cooptim.descent.ring`).
 
     Args:
       nominal: keep the widest mode at the nominal supply and choose tilings only (the 16-bit reference).
@@ -48,9 +48,15 @@ def assign_hardware(
             usable = legal & fit
             energy.append(np.where(usable, prices.layer_energy_pj[k], np.inf))
             latency.append(np.where(usable, prices.layer_latency_ns[k], np.inf))
-    standby_mw = _standby_mw(space)
+    idle_mw = float(standby_mw(space.machine, space.machine.buffer.size_bits))
     e, t = np.asarray(energy), np.asarray(latency)
-    pick = choose(e - standby_mw * np.where(np.isfinite(t), t, 0.0), t, deadline_ns * (1 + 1e-6), space.workload.names)
+    e = e - idle_mw * np.where(np.isfinite(t), t, 0.0)
+    deadline, names = deadline_ns * (1 + 1e-6), space.workload.names
+    if space.machine.switching is None:
+        pick = choose(e, t, deadline, names)
+    else:
+        change_pj, change_ns = _changes(space, design, options)
+        pick = choose_ring(e, t, change_pj - idle_mw * change_ns, change_ns, deadline, names)
     mode, rows, volts = _picked(options, pick)
     return _with(space, design, mode, rows, volts, _clock_ghz(space, design, volts, nominal))
 
@@ -113,6 +119,15 @@ def _exchanged(energy: np.ndarray, latency: np.ndarray, deadline_ns: float, pick
     return pick
 
 
+def _changes(space, design, options):  # type: ignore[no-untyped-def]
+    """(energy [pJ], time [ns]) of a change from each option to each other."""
+    machine = space.machine
+    mode, volts = (np.asarray([option[k] for option in options], np.float64) for k in (0, 2))
+    differs = (mode[:, None] != mode[None, :]).astype(np.float64)
+    found = entering(machine, machine.switching, differs, volts[:, None], volts[None, :], design.buffer_bits)
+    return tuple(np.asarray(x, np.float64) for x in found)
+
+
 def _best_rows(space, pricer, design, stats, mode, period_ns):  # type: ignore[no-untyped-def]
     """(row [layer] of least energy at the nominal supply, whether any fits) for one mode held by all layers."""
     layers = len(space.workload.layers)
@@ -164,10 +179,3 @@ def _supply_grid(space: DesignSpace) -> np.ndarray:
 
 def _widest_mode(space: DesignSpace) -> int:
     return int(np.argmax(space.slot_bits))
-
-
-def _standby_mw(space: DesignSpace) -> float:
-    from cooptim.hardware.dvafs import leakage_mw
-
-    s, b = space.machine.supply, space.machine.buffer
-    return float(leakage_mw(space.machine, s.retention_v, b.size_bits))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cooptim.cost.bound import bound_factors, energy_bound_pj
-from cooptim.cost.report import COMPONENTS
+from cooptim.cost.report import COMPONENTS, CostReport
 from cooptim.descent.result import Priced, Result
 from cooptim.design.design import Design
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
@@ -82,9 +82,16 @@ def layer_rows(result: Result, tilings: Tilings, key: str = "final") -> list[dic
                 "kept_share": float(r.kept_share[i]),
                 "energy_pj": float(r.layer_energy_pj[i]),
                 **{f"{name}_pj": float(r.energy_pj[name][i]) for name in COMPONENTS},
+                **_changes(r, i),
             }
         )
     return rows
+
+
+def _changes(report: CostReport, layer: int) -> dict[str, float]:
+    """What entering a layer takes, where it takes anything."""
+    found = {"switching_pj": report.switching_pj, "switching_ns": report.switching_ns}
+    return {name: float(value[layer]) for name, value in found.items() if value is not None}
 
 
 def choices(design: Design, result: Result, tilings: Tilings) -> list[dict[str, Any]]:

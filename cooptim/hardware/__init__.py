@@ -1,10 +1,11 @@
 """Processors: what a chip can do and what it costs, read from files with the source of every number."""
 
 from cooptim.hardware.load import MachineError, MachineFile, load_machine, load_machine_file, machine_names
-from cooptim.hardware.machine import Area, Buffer, Datapath, Dram, Machine, Mode, Supply
+from cooptim.hardware.machine import Area, BodyBias, Buffer, Datapath, Dram, Machine, Mode, Supply, Switching
 
 __all__ = [
     "Area",
+    "BodyBias",
     "Buffer",
     "Datapath",
     "Dram",
@@ -13,6 +14,7 @@ __all__ = [
     "MachineFile",
     "Mode",
     "Supply",
+    "Switching",
     "load_machine",
     "load_machine_file",
     "machine_names",

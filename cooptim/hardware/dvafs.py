@@ -124,17 +124,37 @@ def supply_at_speed(
 
 
 def dynamic_scale(supply: Supply, supply_v: Float[ArrayLike, "*#n"]) -> Float[Array, "..."]:
-    """Dynamic energy at this supply over that at V0: C V^2 on the scaled rail, constant on the fixed one."""
-    return (1.0 - supply.fixed_share) * (supply_v / supply.nominal_v) ** 2 + supply.fixed_share
+    """Dynamic energy at this supply over that with both rails at V0: C V^2, of the fixed rail at its own supply."""
+    fixed = 1.0 if supply.fixed_v is None else (supply.fixed_v / supply.nominal_v) ** 2
+    return (1.0 - supply.fixed_share) * (supply_v / supply.nominal_v) ** 2 + supply.fixed_share * fixed
 
 
 def leakage_mw(
     machine: Machine, supply_v: Float[ArrayLike, "*#n"], buffer_bits: Float[ArrayLike, ""]
 ) -> Float[Array, "..."]:
-    """Leakage of the whole chip at this supply and buffer size [mW]; 0 at 0 V.
+    """Leakage of the whole chip while it runs, scaled rail at this supply, at this buffer size [mW].
+
+    The scaled rail's part is 0 at 0 V; the fixed rail's stays.
 
     Source: power law in V and a part linear in memory size; both exponents and shares are the machine file's.
     """
+    s = machine.supply
+    scaled = _rail_leakage_mw(machine, supply_v, buffer_bits)
+    if s.fixed_leakage_share is None:
+        return scaled
+    fixed = _rail_leakage_mw(machine, s.nominal_v if s.fixed_v is None else s.fixed_v, buffer_bits)
+    return (1.0 - s.fixed_leakage_share) * scaled + s.fixed_leakage_share * fixed
+
+
+def standby_mw(machine: Machine, buffer_bits: Float[ArrayLike, ""]) -> Float[Array, ""]:
+    """Leakage between inferences [mW]: both rails at the retention supply."""
+    return _rail_leakage_mw(machine, machine.supply.retention_v, buffer_bits)
+
+
+def _rail_leakage_mw(
+    machine: Machine, supply_v: Float[ArrayLike, "*#n"], buffer_bits: Float[ArrayLike, ""]
+) -> Float[Array, "..."]:
+    """Leakage with all of the chip at one supply [mW]; 0 at 0 V."""
     s = machine.supply
     size = 1.0 + s.memory_leakage_share * (buffer_bits / machine.buffer.nominal_bits - 1.0)
     supply_v = jnp.asarray(supply_v)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from pydantic import BaseModel, ValidationError
 
-from cooptim.hardware.machine import Area, Buffer, Datapath, Dram, Machine, Mode, Supply
+from cooptim.hardware.body_bias import at_body_bias
+from cooptim.hardware.machine import Area, BodyBias, Buffer, Datapath, Dram, Machine, Mode, Supply, Switching
 from cooptim.hardware.reference import ReferencePoint, derived_energies, reference_point
 from cooptim.hardware.schema import MachineSchema, Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
@@ -153,7 +154,7 @@ def _build(spec: MachineSchema) -> Machine:
     energies = derived_energies(spec)
     d, b = spec.datapath, spec.buffer
     width = int(d.width.value)
-    return Machine(
+    machine = Machine(
         name=spec.name,
         datapath=Datapath(
             rows=int(d.rows.value),
@@ -187,7 +188,19 @@ def _build(spec: MachineSchema) -> Machine:
             _leaf(spec.area.total.value * spec.area.memory_share.value / b.size.value),
         ),
         mechanisms=spec.mechanisms.build(),
+        switching=_switching(spec),
     )
+    return machine if spec.body_bias is None else at_body_bias(machine, _leaf(spec.body_bias.bias))
+
+
+def _switching(spec: MachineSchema) -> Switching | None:
+    s = spec.switching
+    return None if s is None else Switching(_leaf(s.rail), _leaf(s.mode_settle), _leaf(s.step_settle))
+
+
+def _body(spec: MachineSchema) -> BodyBias | None:
+    b = spec.body_bias
+    return None if b is None else BodyBias(_leaf(0.0), *(_leaf(x) for x in (b.min_bias, b.max_bias, b.shift, b.swing)))
 
 
 def _supply(spec: MachineSchema, leakage_mw: float) -> Supply:
@@ -200,5 +213,8 @@ def _supply(spec: MachineSchema, leakage_mw: float) -> Supply:
         nominal_ghz=_leaf(s.nominal_clock),
         step_ghz=_leaf(s.step_clock),
         leakage_mw=_leaf(leakage_mw),
+        fixed_v=None if s.fixed_v is None else _leaf(s.fixed_v),
+        fixed_leakage_share=None if s.fixed_leakage_share is None else _leaf(s.fixed_leakage_share),
+        body=_body(spec),
         **{name: _leaf(getattr(s, name)) for name in same},
     )

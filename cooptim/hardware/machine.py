@@ -17,6 +17,28 @@ _STATIC = {"static": True}  # changes the program
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class BodyBias:
+    """Body bias of the whole chip, forward above 0; `cooptim.hardware.body_bias` moves it."""
+
+    bias_v: Float[Array, ""]  # where threshold_v, nominal_ghz and leakage_mw of the supply hold
+    min_v: Float[Array, ""]
+    max_v: Float[Array, ""]
+    shift: Float[Array, ""]  # fall of the threshold a volt of bias [V/V]
+    swing_v: Float[Array, ""]  # change of the threshold that changes leakage ten times [V]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Switching:
+    """What a change of mode or supply between consecutive layers takes; `cooptim.cost.switching` prices it."""
+
+    rail_pf: Float[Array, ""]  # capacitance of the scaled rail with all that hangs on it
+    mode_ns: Float[Array, ""]  # settle time of a change of mode
+    step_ns: Float[Array, ""]  # settle time of each step_v that the supply moves
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Supply:
     """V-f law, supply grid and leakage. V0 = nominal_v, f0 = nominal_ghz at full width."""
 
@@ -34,6 +56,9 @@ class Supply:
     leakage_exponent: Float[Array, ""]  # P_leak ~ (V/V0)^leakage_exponent
     memory_leakage_share: Float[Array, ""]  # part of the leakage that grows with memory size
     retention_v: Float[Array, ""]  # supply between inferences; 0 = power-gated, then nothing stays resident
+    fixed_v: Float[Array, ""] | None = None  # where the fixed rail stands; None: at V0
+    fixed_leakage_share: Float[Array, ""] | None = None  # share of the leakage at V0 that is the fixed rail's; None: 0
+    body: BodyBias | None = None  # None: no body bias
 
 
 @jax.tree_util.register_dataclass
@@ -88,6 +113,7 @@ class Machine:
     dram: Dram
     area: Area
     mechanisms: Mechanisms = Mechanisms()
+    switching: Switching | None = None  # None: changing mode or supply takes neither time nor energy
 
     @property
     def modes(self) -> tuple[Mode, ...]:

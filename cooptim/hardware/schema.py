@@ -29,6 +29,7 @@ _COUNT = Rule("count", 1, 1e6, whole=True)
 _BITS = Rule("size", 1, 64, whole=True)
 _SHARE = Rule("ratio", 0, 1)
 _VOLT = Rule("voltage", 0, 10, above=True)
+_BIAS = Rule("voltage", -3, 3)
 _SIZE = Rule("size", 0, above=True)
 _CLOCK = Rule("frequency", above=True)
 
@@ -119,7 +120,7 @@ class SupplySection(Strict):
         description="part of the critical path that narrower operands shorten in proportion"
     )
     fixed_share: Annotated[Quantity, _SHARE] = Field(
-        description="share of dynamic energy on a rail that stays at `nominal_v`; 0: one rail"
+        description="share of dynamic energy, both rails at `nominal_v`, on one that is not scaled; 0: one rail"
     )
     leakage_exponent: Annotated[Quantity, Rule("ratio", 0, 12)] = Field(description="leakage power ~ V^exponent")
     memory_leakage_share: Annotated[Quantity, _SHARE] = Field(
@@ -128,10 +129,16 @@ class SupplySection(Strict):
     retention_v: Annotated[Quantity, Rule("voltage", 0, 10)] = Field(
         description="supply between inferences; 0: power-gated, nothing stays"
     )
+    fixed_v: Annotated[Quantity, _VOLT] | None = Field(
+        None, description="where the fixed rail stands; left out: at `nominal_v`, as at the reference point"
+    )
+    fixed_leakage_share: Annotated[Quantity, _SHARE] | None = Field(
+        None, description="share of the leakage at `nominal_v` that is the fixed rail's; left out: 0"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SupplySection":
-        s = {name: getattr(self, name).value for name in type(self).model_fields}
+        s = {name: number.value for name in type(self).model_fields if (number := getattr(self, name)) is not None}
         if not s["threshold_v"] < s["floor_v"] <= s["nominal_v"] <= s["ceiling_v"]:
             raise ValueError(
                 f"threshold_v {s['threshold_v']:g}, floor_v {s['floor_v']:g}, nominal_v {s['nominal_v']:g}, "
@@ -139,7 +146,41 @@ class SupplySection(Strict):
             )
         if s["retention_v"] > s["floor_v"]:
             raise ValueError(f"retention_v {s['retention_v']:g}; legal: 0 (power-gated) to floor_v {s['floor_v']:g}")
+        least = max(s["threshold_v"], s["retention_v"])
+        if s.get("fixed_v", s["nominal_v"]) <= s["threshold_v"] or s.get("fixed_v", s["nominal_v"]) < s["retention_v"]:
+            raise ValueError(f"fixed_v {s['fixed_v']:g}; legal: above threshold_v, not below retention_v ({least:g})")
         return self
+
+
+class BodyBiasSection(Strict):
+    """Body bias; threshold, clock and leakage of the file hold without any."""
+
+    bias: Annotated[Quantity, _BIAS] = Field(description="bias at which the machine runs, forward above 0")
+    min_bias: Annotated[Quantity, _BIAS] = Field(description="lowest bias")
+    max_bias: Annotated[Quantity, _BIAS] = Field(description="highest bias")
+    shift: Annotated[Quantity, _SHARE] = Field(description="fall of the threshold a volt of bias")
+    swing: Annotated[Quantity, Rule("voltage", 0, 1, above=True)] = Field(
+        description="fall of the threshold that multiplies leakage by ten"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "BodyBiasSection":
+        low, bias, high = self.min_bias.value, self.bias.value, self.max_bias.value
+        if not low <= min(bias, 0.0) <= max(bias, 0.0) <= high:
+            raise ValueError(
+                f"min_bias {low:g}, bias {bias:g}, max_bias {high:g} V; legal: min <= bias <= max, and 0 in between"
+            )
+        return self
+
+
+class SwitchingSection(Strict):
+    """What a change of mode or supply between consecutive layers takes; left out: nothing."""
+
+    rail: Annotated[Quantity, Rule("capacitance")] = Field(description="the scaled rail with all that hangs on it")
+    mode_settle: Annotated[Quantity, Rule("time")] = Field(description="settle time of a change of mode")
+    step_settle: Annotated[Quantity, Rule("time")] = Field(
+        description="settle time of each `supply.step_v` that the supply moves"
+    )
 
 
 class BufferSection(Strict):
@@ -212,6 +253,8 @@ class MachineSchema(Strict):
     dram: DramSection
     area: AreaSection
     mechanisms: MechanismsSection = Field(default=MechanismsSection(), description="what the chip has beyond these")
+    body_bias: BodyBiasSection | None = None
+    switching: SwitchingSection | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "MachineSchema":
@@ -227,4 +270,11 @@ class MachineSchema(Strict):
             raise ValueError(fault)
         if int(r.layer.K.value) % rows or int(r.layer.OX.value) % cols:
             raise ValueError(f"reference.layer does not fill the array; legal: K multiple of {rows}, OX of {cols}")
+        if self.body_bias is not None:
+            highest = self.supply.threshold_v.value - self.body_bias.shift.value * self.body_bias.min_bias.value
+            if highest >= self.supply.floor_v.value:
+                raise ValueError(
+                    f"body_bias.min_bias {self.body_bias.min_bias.value:g} V lifts the threshold to {highest:g} V; "
+                    f"legal: below supply.floor_v {self.supply.floor_v.value:g} V: raise min_bias or the floor"
+                )
         return self

@@ -160,6 +160,9 @@ def cost_table(report: CostReport) -> Table:
     standby = float(report.standby_pj)
     if standby > 0:
         table.add_row("standby", "", "", "", digits(standby / scale), "", digits(standby / scale), "", "")
+    if report.switching_pj is not None and report.switching_ns is not None:
+        spent, waited = float(report.switching_pj.sum()), float(report.switching_ns.sum())
+        table.add_row("switching", *[""] * len(_GROUPS), digits(spent / scale), spell(waited, "time"), "")
     sums = [sum(float(report.energy_pj[part].sum()) for part in members) for members in _GROUPS.values()]
     sums[list(_GROUPS).index("leakage")] += standby
     table.add_row("all", *(digits(part / scale) for part in (*sums, total)), "", "", style="bold")

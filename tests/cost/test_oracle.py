@@ -9,7 +9,7 @@ import pytest
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
-from cooptim.hardware import load_machine
+from cooptim.hardware import Switching, load_machine
 from cooptim.mapping.frontier import tilings
 from tests.cost.cases import CROWDED, MACHINES, WORKLOADS, as_design, random_choice
 from tests.oracle import cost_oracle
@@ -21,10 +21,21 @@ GATED = dataclasses.replace(
     buffer=dataclasses.replace(MACHINES["envision"].buffer, double_buffered=True),
     dram=dataclasses.replace(MACHINES["envision"].dram, coded=False),
 )  # power-gated between inferences, two rails, double buffers, raw link
+RAILS = dataclasses.replace(
+    MACHINES["dvafs_sized"],
+    name="rails",
+    supply=dataclasses.replace(
+        MACHINES["dvafs_sized"].supply,
+        fixed_share=jnp.array(0.3), fixed_v=jnp.array(0.9), fixed_leakage_share=jnp.array(0.4),
+    ),
+    switching=Switching(jnp.array(500.0), jnp.array(70.0), jnp.array(3.0)),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("machine", [*MACHINES.values(), GATED], ids=lambda m: m.name)
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
+CASES = [(workload, machine) for workload in WORKLOADS for machine in (*MACHINES.values(), GATED)]
+
+
+@pytest.mark.parametrize(("workload", "machine"), [*CASES, (WORKLOADS[0], RAILS)], ids=lambda x: x.name)
 def test_random_legal_designs_cost_what_the_oracle_says(workload, machine):
     table = tilings(workload, machine)
     rng = np.random.default_rng(11)
@@ -40,6 +51,9 @@ def test_random_legal_designs_cost_what_the_oracle_says(workload, machine):
             np.testing.assert_allclose(report.energy_pj[name], expected["energy_pj"][name], rtol=1e-9, err_msg=name)
         np.testing.assert_allclose(report.latency_ns, expected["latency_ns"], rtol=1e-9)
         np.testing.assert_allclose(report.standby_pj, expected["standby_pj"], rtol=1e-6, atol=1e-6)
+        if machine.switching is not None:
+            made = np.stack([report.switching_pj, report.switching_ns], axis=1)
+            np.testing.assert_allclose(made, expected["switching"], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(report.resident_share, expected["resident"], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(report.kept_share, expected["kept"], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(report.buffer_demand_bits, expected["demand"], rtol=1e-9)

@@ -23,12 +23,36 @@ def divisor(d, mode, weight_bits, input_bits):
 
 
 def leak(machine, volts, size):
-    """Leakage power [mW]."""
+    """Leakage power while the chip runs [mW]: the scaled rail at `volts`, a part on the fixed rail."""
+    s = machine.supply
+    part = 0.0 if s.fixed_leakage_share is None else float(s.fixed_leakage_share)
+    stands = float(s.nominal_v if s.fixed_v is None else s.fixed_v)
+    return (1 - part) * leak_at(machine, volts, size) + part * leak_at(machine, stands, size)
+
+
+def leak_at(machine, volts, size):
+    """Leakage power with the whole chip at one supply [mW]."""
     if volts == 0:
         return 0.0
     s, share = machine.supply, float(machine.supply.memory_leakage_share)
     grown = (1 - share) + share * size / float(machine.buffer.nominal_bits)
     return float(s.leakage_mw) * grown * (volts / float(s.nominal_v)) ** float(s.leakage_exponent)
+
+
+def scale_at(s, volts):
+    """Dynamic energy over that with both rails at nominal supply."""
+    stands = float(s.nominal_v if s.fixed_v is None else s.fixed_v)
+    part, nominal = float(s.fixed_share), float(s.nominal_v)
+    return (1 - part) * (volts / nominal) ** 2 + part * (stands / nominal) ** 2
+
+
+def change(machine, before, after, size):
+    """(energy [pJ], time [ns]) from one (mode, supply) to the next."""
+    w, volts = machine.switching, after[1]
+    time = float(w.mode_ns) if before[0] != after[0] else 0.0
+    time += float(w.step_ns) * abs(volts - before[1]) / float(machine.supply.step_v)
+    charge = float(w.rail_pf) * (volts * volts - before[1] * before[1]) if volts > before[1] else 0.0
+    return charge + leak(machine, volts, size) * time, time
 
 
 def code_bits(coded, bits, density):
@@ -95,7 +119,7 @@ def price(workload, machine, table, choice, period=None):
 
     volts, weight_link, input_link, word_pj = choice["supply_v"], [], [], []
     for i in range(n):
-        scale = (1 - float(s.fixed_share)) * (volts[i] / float(s.nominal_v)) ** 2 + float(s.fixed_share)
+        scale = scale_at(s, volts[i])
         word_pj.append(float(b.access_pj) * math.sqrt(size / float(b.nominal_bits)) * scale)
         weight_link.append(code_bits(link.coded, choice["weight_bits"][i], choice["weight_density"][i]))
         input_link.append(code_bits(link.coded, choice["input_bits"][i], choice["input_density"][i]))
@@ -129,7 +153,7 @@ def price(workload, machine, table, choice, period=None):
         bits[2] += 2 * c["dram_psum"] * d.accumulator_bits
         latency.append(max(c["cycles"] / choice["freq_ghz"][i], sum(bits) / float(link.bandwidth_bit_per_ns)))
 
-        scale = (1 - float(s.fixed_share)) * (volts[i] / float(s.nominal_v)) ** 2 + float(s.fixed_share)
+        scale = scale_at(s, volts[i])
         busy = layer.macs / (mode.lanes * d.rows * d.cols)
         active = busy * (float(d.guarded_share) + (1 - float(d.guarded_share)) * d_w * d_i)
         lanes = active + (c["cycles"] - busy) * float(d.idle_share)
@@ -144,11 +168,17 @@ def price(workload, machine, table, choice, period=None):
         energy["leakage"].append(leak(machine, volts[i], size) * latency[-1])
         for name, x in zip(("dram_w", "dram_i", "dram_o"), bits, strict=True):
             energy[name].append(x * float(link.access_pj_per_bit))
-    idle = max(0.0, period - sum(latency)) if period is not None else 0.0
+    changed = [(0.0, 0.0)] * n
+    if machine.switching is not None:
+        states = list(zip(choice["mode"], volts, strict=True))
+        changed = [change(machine, states[i - 1], states[i], size) for i in range(n)]
+    whole = sum(latency) + sum(time for _, time in changed)
+    idle = max(0.0, period - whole) if period is not None else 0.0
     return {
         "energy_pj": energy,
-        "standby_pj": leak(machine, float(s.retention_v), size) * idle,
+        "standby_pj": leak_at(machine, float(s.retention_v), size) * idle,
         "latency_ns": latency,
+        "switching": changed,
         "resident": resident,
         "kept": [0.0 if leaves(workload, x.name) else kept[i] for i, x in enumerate(workload.layers)],
         "demand": [w + h for w, h in zip(working, held, strict=True)],
