@@ -12,7 +12,16 @@ from cooptim.cli.golden import golden
 from cooptim.hardware.load import load_machine_file
 from cooptim.reporting.golden import Comparison, comparison
 from cooptim.reporting.spell import digits
-from cooptim.validate import Row, envision_rows, eyeriss_rows, mapping_rows, multiplier_rows
+from cooptim.validate import (
+    Row,
+    dvas_rows,
+    envision_rows,
+    eyeriss_rows,
+    mapping_rows,
+    multiplier_rows,
+    simd_rows,
+    yodann_rows,
+)
 
 _LIMITS = ("below", "above")
 _EXACT = 1e-4  # a smaller tolerance is that of rounding
@@ -29,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
         return _claims()
     if options.machine is not None:
         return _print(envision_rows(load_machine_file(options.machine)))
-    return _print([*envision_rows(), *multiplier_rows(), *eyeriss_rows(), *mapping_rows()])
+    chips = [*dvas_rows(), *simd_rows(), *yodann_rows()]
+    return _print([*envision_rows(), *multiplier_rows(), *eyeriss_rows(), *mapping_rows(), *chips])
 
 
 def _replayed(options: argparse.Namespace) -> list[Comparison]:

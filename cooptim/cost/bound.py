@@ -19,7 +19,7 @@ from cooptim.hardware.dvafs import (
     supply_grid,
 )
 from cooptim.hardware.machine import Machine
-from cooptim.hardware.mechanisms import WITHOUT, Effect, array_bits
+from cooptim.hardware.mechanisms import WITHOUT, Effect, array_bits, most_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.workload import Workload
@@ -149,18 +149,20 @@ def _options(
     leak = np.asarray(leakage_mw(machine, volts, size), np.float64)
     standby = float(standby_mw(machine, size))
 
-    bits = np.asarray(min_bits, np.float64)
-    code_w, code_i = (float(link_bits(machine, name, bits, np.asarray(density))) for name in "WI")
+    widths = tuple(np.asarray(min(min_bits, top), np.float64) for top in most_bits(machine.mechanisms, d))
+    code_w, code_i = (
+        float(link_bits(machine, name, bits, np.asarray(density))) for name, bits in zip("WI", widths, strict=True)
+    )
     words_in = least["dram_i"] * known.from_input
     words_out = least["dram_o"] * known.is_output
     link = words_in * code_i + words_out * float(d.width_bits)
     dram = link * float(machine.dram.access_pj_per_bit)
     transfer = link / float(machine.dram.bandwidth_bit_per_ns)
-    seen_w, seen_i = (float(x) for x in array_bits(machine.mechanisms, d, bits, bits))
+    seen_w, seen_i = (float(x) for x in array_bits(machine.mechanisms, d, *widths))
     path = float(critical_path(s, float(d.width_bits), np.asarray(max(seen_w, seen_i))))
     clock = np.asarray(max_clock_ghz(s, volts, path), np.float64)
     clock = np.maximum(clock, float(s.step_ghz)) + _SLACK * float(s.step_ghz) + 1e-4 * float(s.step_ghz)
-    at = _effects(workload, machine, volts, min_bits, density, least["cycles"], read_w, read_i)
+    at = _effects(workload, machine, volts, widths, density, least["cycles"], read_w, read_i)
 
     energy, latency = [], []
     for k, mode in enumerate(machine.modes):
@@ -197,7 +199,7 @@ def _effects(
     workload: Workload,
     machine: Machine,
     volts: np.ndarray,
-    min_bits: float,
+    widths: tuple[np.ndarray, ...],
     density: float,
     cycles: np.ndarray,
     words_w: np.ndarray,
@@ -208,9 +210,10 @@ def _effects(
     Every effect falls with widths and densities, or the bound would be none; the laws are tested for each mechanism.
     """
     layers = len(workload.layers)
-    bits, dense = np.full(layers, min_bits), np.full(layers, density)
+    bits_w, bits_i = (np.full(layers, width) for width in widths)
+    dense = np.full(layers, density)
     found = [
-        workload_effect(machine, workload, bits, bits, dense, dense, np.full(layers, v), *given)
+        workload_effect(machine, workload, bits_w, bits_i, dense, dense, np.full(layers, v), *given)
         for given in [tuple(jnp.asarray(x, jnp.result_type(float)) for x in (cycles, words_w, words_i))]
         for v in volts
     ]

@@ -30,7 +30,7 @@ def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
         signed = np.ones_like(bits) if operand == "weight" else space.signed
         for layer, name in enumerate(space.workload.names):
             width = bits[layer] + delta
-            if not MIN_BITS <= width <= top:
+            if not min(MIN_BITS, top) <= width <= top:
                 continue
             levels = float(range_of(np.float32(1), width, signed[layer]))
             changed = dataclasses.replace(

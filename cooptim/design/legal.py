@@ -29,12 +29,20 @@ def snap_widths(space: DesignSpace, design: Design) -> Design:
     signed = jnp.asarray(space.signed, design.weight_step.dtype)
 
     def held(bits, step, range_, sign, top):  # type: ignore[no-untyped-def]
-        bits = jnp.clip(jnp.round(bits), MIN_BITS, top)
-        return bits, jnp.where(bits_of(step, range_, sign) > bits + 1e-3, range_of(step, bits, sign), range_)
+        bits = jnp.clip(jnp.round(bits), min(MIN_BITS, top), top)
+        wide = (bits_of(step, range_, sign) > bits + 1e-3) & (bits >= MIN_BITS)
+        return bits, jnp.where(wide, range_of(step, bits, sign), range_)
 
     w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0, top_w)
     i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed, top_i)
-    return dataclasses.replace(design, weight_bits=w_bits, weight_range=w_range, input_bits=i_bits, input_range=i_range)
+    return dataclasses.replace(
+        design,
+        weight_bits=w_bits,
+        weight_range=w_range,
+        threshold=jnp.where(w_bits < MIN_BITS, 0.0, design.threshold),
+        input_bits=i_bits,
+        input_range=i_range,
+    )
 
 
 def snap_mode(space: DesignSpace, design: Design) -> Design:
@@ -111,15 +119,18 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
     ):
         needed = np.asarray(bits_of(step, range_, signed))
         for i, name in enumerate(names):
-            if bits[i] != np.round(bits[i]) or not MIN_BITS <= bits[i] <= top:
-                found.append(f"{name}: {operand} width {bits[i]:g} b is not a whole number in {MIN_BITS:g}..{top:g}")
+            if bits[i] != np.round(bits[i]) or not min(MIN_BITS, top) <= bits[i] <= top:
+                legal = f"a whole number in {MIN_BITS:g}..{top:g}" if top > MIN_BITS else f"{top:g}"
+                found.append(f"{name}: {operand} width {bits[i]:g} b is not {legal}, as {space.machine.name} asks")
             elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
                 found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
-            elif needed[i] > bits[i] + 2e-3:
+            elif bits[i] >= MIN_BITS and needed[i] > bits[i] + 2e-3:
                 found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
     for name, cut in zip(names, d.threshold, strict=True):
         if not cut >= 0:
             found.append(f"{name}: threshold {cut:g} is below 0 or no number")
+        elif cut > 0 and top_w < MIN_BITS:
+            found.append(f"{name}: threshold {cut:g} prunes weights of {top_w:g} b, which have no zero")
     demand = np.asarray(space.working_set_bits(d.mode))
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):

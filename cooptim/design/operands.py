@@ -14,7 +14,7 @@ from cooptim.design.knobs import OperandKnobs, Phase, free_phase
 from cooptim.relax.bitwidth import integer_bits, range_of
 from cooptim.relax.rounding import clip_ste
 
-MIN_BITS = 2.0  # ternary weights, four input levels; one bit needs a quantizer of its own
+MIN_BITS = 2.0  # ternary weights, four input levels; one bit of weights, their sign, is for datapaths of nothing else
 Widest = float | tuple[float, float]  # of both operands, or of weights and inputs [bit]
 AnyKnobs = TypeVar("AnyKnobs", bound=OperandKnobs)
 
@@ -40,7 +40,8 @@ def init_operands(
     tiny = jnp.finfo(dtype).tiny ** 0.5
     weight_range, input_range = jnp.maximum(weight_max, tiny), jnp.maximum(input_max, tiny)
     # Half a step below the exact width, so that the first moves of step and range do not flip it.
-    levels_w = range_of(jnp.ones(layers, dtype), jnp.asarray(weight_bits, dtype) - 0.01, 1.0)
+    start_bits = jnp.maximum(jnp.asarray(weight_bits, dtype), MIN_BITS)
+    levels_w = range_of(jnp.ones(layers, dtype), start_bits - 0.01, 1.0)
     levels_i = range_of(jnp.ones(layers, dtype), jnp.asarray(input_bits, dtype) - 0.01, _signs(input_signed, dtype))
     return OperandKnobs(
         weight_log2_step=jnp.log2(weight_range / levels_w),
@@ -60,6 +61,7 @@ def decoded_operands(
     """What these knobs keep of weights and inputs; differentiable in every leaf.
 
     Forward, widths are whole bits from MIN_BITS to `most_bits` (straight-through), and a range is what its width holds.
+    Weights of at most one bit are +range or -range, and none is pruned.
 
     Args:
       most_bits: of both operands, or of (weights, inputs).
@@ -79,7 +81,7 @@ def decoded_operands(
         weight_bits=w_bits,
         weight_step=w_step,
         weight_range=w_range,
-        threshold=jnp.where(phase.prune > 0.5, 2.0**knobs.log2_threshold, 0.0),
+        threshold=jnp.where((phase.prune > 0.5) & (most_w >= MIN_BITS), 2.0**knobs.log2_threshold, 0.0),
         input_bits=i_bits,
         input_step=i_step,
         input_range=i_range,
@@ -93,6 +95,8 @@ def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bit
     most_w, most_i = _both(most_bits)
 
     def steps(log2_step, log2_range, sign, most):  # type: ignore[no-untyped-def]
+        if most < MIN_BITS:
+            return log2_range
         finest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(most), sign))
         coarsest = jnp.log2(range_of(jnp.ones_like(log2_step), jnp.asarray(MIN_BITS), sign))
         return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
@@ -118,6 +122,8 @@ def _signs(input_signed: tuple[bool, ...], dtype: jnp.dtype) -> Float[Array, "la
 def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen):  # type: ignore[no-untyped-def]
     """(bits, step, range) of one operand; the step is clipped straight-through to the legal widths."""
     step, range_ = 2.0**log2_step, 2.0**log2_range
+    if most_bits < MIN_BITS:
+        return jnp.full_like(range_, most_bits), range_, range_
     finest = range_of(jnp.ones_like(step), jnp.asarray(most_bits), signed)
     coarsest = range_of(jnp.ones_like(step), jnp.asarray(MIN_BITS), signed)
     legal_step = clip_ste(step, range_ / finest, range_ / coarsest)

@@ -38,8 +38,14 @@ def _slopes(
     low = -range_ if signed else jnp.zeros_like(range_)
     level = jnp.clip(w, low, range_) / step
     inside = ((w >= low) & (w <= range_)) | ~learned
+    rounding = jnp.round(level) - level
     beyond = jnp.sign(w) * (jnp.abs(w) > range_) if signed else jnp.where(w > range_, 1.0, 0.0)
-    slopes = [jnp.where(learned, jnp.round(level) - level, 0.0), jnp.where(learned, beyond, 0.0)]
+    if signed:  # one bit is the sign, of the range's magnitude
+        two = bits < bitwidth.SIGN_BITS
+        inside = inside | two
+        rounding = jnp.where(two, 0.0, rounding)
+        beyond = jnp.where(two, jnp.where(w < 0, -1.0, 1.0), beyond)
+    slopes = [jnp.where(learned, rounding, 0.0), jnp.where(learned, beyond, 0.0)]
     if pruned:  # w times the ramp |w|/(2 threshold), which ends at 2 threshold
         cut = jnp.where(threshold[0] > 0, threshold[0], 1.0)
         ramp = inside & (threshold[0] > 0) & (jnp.abs(x) < 2 * cut)

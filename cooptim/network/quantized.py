@@ -173,6 +173,7 @@ def _weight(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
     exact = knobs.weight_bits >= bitwidth.OFF_BITS
     out = pruned_words(w, knobs.weight_bits, knobs.weight_step, knobs.weight_range, threshold)
     cut = jnp.where(exact, threshold, jnp.maximum(threshold, knobs.weight_step / 2))
+    cut = jnp.where(knobs.weight_bits < bitwidth.SIGN_BITS, -1.0, cut).astype(cut.dtype)  # a sign is never zero
     return out, nonzero_share(w, cut).astype(measure_dtype())
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from cooptim.relax.rounding import ceil_ste, round_ste
+from cooptim.relax.rounding import ceil_ste, replace_gradient, round_ste
 
 OFF_BITS = 32.0  # a width of 32 or more leaves the tensor as it is, to the last bit
+SIGN_BITS = 1.5  # a signed width below this keeps the sign alone
 
 
 def bits_of(
@@ -44,11 +45,15 @@ def quantize(
     """x rounded to multiples of `step` (ties to even) within [-range_, range_], or [0, range_] when unsigned.
 
     Straight-through gradient in x inside the range and none outside; in `step` it is (q - x)/step inside, in `range_`
-    the sign outside. From 32 bits on, x itself comes back.
+    the sign outside. From 32 bits on, x itself comes back. One bit of a signed x is range_, or -range_ below zero, with
+    the identity's slope in x everywhere and the sign in `range_` (XNOR-Net, Rastegari et al., ECCV 2016).
 
     Args:
       x: tensor; bits, step, range_: scalars or anything that broadcasts against it, step > 0.
     """
     inside = jnp.clip(x, -range_ if signed else jnp.zeros_like(range_), range_)
     rounded = round_ste(inside / step) * step
+    if signed:
+        sign = jnp.where(x < 0, -1.0, 1.0).astype(x.dtype)
+        rounded = jnp.where(bits < SIGN_BITS, replace_gradient(range_ * sign, x + range_ * sign), rounded)
     return jnp.where(bits >= OFF_BITS, x, rounded)

@@ -341,12 +341,12 @@ def test_densities_pull_on_steps_thresholds_and_weights():
     assert (np.sign(pull)[near] == np.sign(PARAMS["a"])[near]).all() and (pull[~near] == 0).all()
 
 
-@pytest.mark.parametrize("signed", [True, False])
-def test_written_out_slopes_are_those_of_relax(signed):
+@pytest.mark.parametrize(("signed", "width"), [(True, 4.0), (False, 4.0), (True, 1.0)])
+def test_written_out_slopes_are_those_of_relax(signed, width):
     from cooptim.network import fake
 
     knobs = (jnp.array(0.13), jnp.array(0.91))
-    x, g, bits = normal(0, 400), normal(1, 400), jnp.array(4.0)
+    x, g, bits = normal(0, 400), normal(1, 400), jnp.array(width)
     words = fake.signed_words if signed else fake.unsigned_words
     mine = jax.vjp(lambda x, *k: words(x, bits, *k), x, *knobs)
     relaxed = jax.vjp(lambda x, *k: bitwidth.quantize(x, bits, *k, signed), x, *knobs)

@@ -53,6 +53,19 @@ def test_quantizer_gradients_are_those_of_step_and_range():
     np.testing.assert_allclose([d_x, d_step, d_range], [0.0, 0.0, -1.0], atol=1e-6)
 
 
+def test_one_signed_bit_is_the_sign_at_the_range():
+    x, bits = jnp.array([-3.0, -0.1, 0.0, 0.2, 5.0]), jnp.asarray(1.0)
+    found = quantize(x, bits, jnp.asarray(0.5), jnp.asarray(0.5), True)
+    np.testing.assert_array_equal(found, [-0.5, -0.5, 0.5, 0.5, 0.5])
+
+    def weighted(x, range_):
+        return jnp.sum(jnp.arange(1.0, 6.0) * quantize(x, bits, range_, range_, True))
+
+    by_x, by_range = jax.grad(weighted, argnums=(0, 1))(x, jnp.asarray(0.5))
+    np.testing.assert_array_equal(by_x, [1, 2, 3, 4, 5])
+    assert float(by_range) == -1 - 2 + 3 + 4 + 5
+
+
 def test_thirty_two_bits_leave_a_tensor_to_the_last_bit():
     x = jnp.asarray(np.random.default_rng(0).normal(size=100), jnp.float32)
     np.testing.assert_array_equal(quantize(x, jnp.asarray(32.0), jnp.asarray(0.5), jnp.asarray(1.0), True), x)

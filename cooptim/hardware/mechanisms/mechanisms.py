@@ -10,8 +10,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from cooptim.hardware.datapath import Datapath
-from cooptim.hardware.mechanisms import zero_gating
+from cooptim.hardware.mechanisms import (
+    analog_array,
+    binary_weights,
+    bit_serial,
+    error_prone_supply,
+    lut_multiplier,
+    zero_gating,
+)
+from cooptim.hardware.mechanisms.analog_array import AnalogArray
+from cooptim.hardware.mechanisms.binary_weights import BinaryWeights
+from cooptim.hardware.mechanisms.bit_serial import BitSerial
 from cooptim.hardware.mechanisms.effect import Effect, LayerPoint, combine, spread
+from cooptim.hardware.mechanisms.error_prone_supply import ErrorProneSupply
+from cooptim.hardware.mechanisms.lut_multiplier import LutMultiplier
 from cooptim.hardware.mechanisms.zero_gating import ZeroGating
 
 
@@ -21,6 +33,11 @@ class Mechanisms:
     """Mechanisms by name; None is a chip without."""
 
     zero_gating: ZeroGating | None = None
+    lut_multiplier: LutMultiplier | None = None
+    bit_serial: BitSerial | None = None
+    analog_array: AnalogArray | None = None
+    error_prone_supply: ErrorProneSupply | None = None
+    binary_weights: BinaryWeights | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -30,11 +47,22 @@ class Mechanisms:
 
 _EFFECTS: dict[str, Callable[[Any, Datapath, LayerPoint], Effect]] = {
     "zero_gating": zero_gating.effect,
+    "lut_multiplier": lut_multiplier.effect,
+    "bit_serial": bit_serial.effect,
+    "analog_array": analog_array.effect,
+    "error_prone_supply": error_prone_supply.effect,
+    "binary_weights": binary_weights.effect,
 }
 # Mechanisms whose operands are other than they are stored when they reach the array, or are bounded in width.
-_ARRAY_BITS: dict[str, Callable[[Any, Datapath, Any, Any], tuple[Any, Any]]] = {}
-_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {}
-_HELD_BITS: dict[str, Callable[[Any, Datapath], tuple[np.ndarray, np.ndarray]]] = {}
+_ARRAY_BITS: dict[str, Callable[[Any, Datapath, Any, Any], tuple[Any, Any]]] = {
+    "bit_serial": bit_serial.array_bits,
+    "analog_array": analog_array.array_bits,
+    "binary_weights": binary_weights.array_bits,
+}
+_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {"binary_weights": binary_weights.most_bits}
+_HELD_BITS: dict[str, Callable[[Any, Datapath], tuple[np.ndarray, np.ndarray]]] = {
+    "binary_weights": binary_weights.held_bits
+}
 
 # A chip whose file says nothing gates the zeros of both operands.
 WITHOUT: Effect = zero_gating.gating("both")

@@ -4,6 +4,11 @@ from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
+from cooptim.hardware.mechanisms.analog_array import AnalogArraySection
+from cooptim.hardware.mechanisms.binary_weights import BinaryWeightsSection
+from cooptim.hardware.mechanisms.bit_serial import BitSerialSection
+from cooptim.hardware.mechanisms.error_prone_supply import ErrorProneSupplySection
+from cooptim.hardware.mechanisms.lut_multiplier import LutMultiplierSection
 from cooptim.hardware.mechanisms.mechanisms import Mechanisms
 from cooptim.hardware.mechanisms.zero_gating import ZeroGatingSection
 from cooptim.hardware.quantity import Strict
@@ -22,13 +27,26 @@ class Exclusion(NamedTuple):
     remedy: str
 
 
-EXCLUSIONS: tuple[Exclusion, ...] = ()
+_ONE_MAC = "each of them replaces the multiplier"
+EXCLUSIONS: tuple[Exclusion, ...] = (
+    Exclusion("lut_multiplier", "bit_serial", _ONE_MAC, "remove the other"),
+    Exclusion("lut_multiplier", "analog_array", _ONE_MAC, "remove the other"),
+    Exclusion("lut_multiplier", "binary_weights", _ONE_MAC, "remove the other"),
+    Exclusion("bit_serial", "analog_array", "a crossbar's inputs are serial by themselves", "set its dac instead"),
+    Exclusion("bit_serial", "binary_weights", _ONE_MAC, "remove the other"),
+    Exclusion("analog_array", "binary_weights", _ONE_MAC, "remove the other"),
+)
 
 
 class MechanismsSection(Strict):
     """What the chip has beyond MACs, buffer and link; each is off where the file leaves it out."""
 
     zero_gating: ZeroGatingSection | None = None
+    lut_multiplier: LutMultiplierSection | None = None
+    bit_serial: BitSerialSection | None = None
+    analog_array: AnalogArraySection | None = None
+    error_prone_supply: ErrorProneSupplySection | None = None
+    binary_weights: BinaryWeightsSection | None = None
 
     @model_validator(mode="after")
     def _compatible(self) -> "MechanismsSection":
