@@ -10,6 +10,7 @@ from cooptim.cost.words import Words
 from cooptim.hardware.dvafs import activity_divisors, dynamic_scale, leakage_mw
 from cooptim.hardware.machine import Machine
 from cooptim.hardware.mechanisms import Effect
+from cooptim.hardware.mechanisms.link import code_bits
 
 
 class Operands(NamedTuple):
@@ -38,13 +39,22 @@ class Operands(NamedTuple):
 
 
 def link_bits(
-    machine: Machine, operand: str, bits: Float[ArrayLike, "*#n"], density: Float[ArrayLike, "*#n"]
+    machine: Machine,
+    operand: str,
+    bits: Float[ArrayLike, "*#n"],
+    density: Float[ArrayLike, "*#n"],
+    columns: Float[ArrayLike, "*#n"] | None = None,
 ) -> Float[Array, "..."]:
-    """Mean bits of one word of operand `W` or `I` on the DRAM link.
+    """Mean bits of one word of operand `W` or `I` on the DRAM link, by the `link` mechanism or by `dram.coded`.
+
+    Args:
+      columns: output channels of the layer, over which pointers to compressed columns spread; None leaves them out.
 
     Under `dram.coded` 1 for a zero and 1 + b for the rest, or b raw where that is less. Kink: where both are equal.
     Source: the two-symbol Huffman code of zero against non-zero, exact for its encoder.
     """
+    if machine.mechanisms.link is not None:
+        return code_bits(machine.mechanisms.link, machine.datapath, operand, bits, density, columns)
     return jnp.minimum(bits, 1.0 + density * bits) if machine.dram.coded else jnp.asarray(bits)
 
 

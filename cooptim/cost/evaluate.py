@@ -121,7 +121,7 @@ def _operands(
     """What stays on chip, and what is left of the traffic of each layer."""
     dtype = words.dram_w.dtype
     mode, weight_bits, input_bits = (jnp.asarray(x) for x in (design.mode, design.weight_bits, design.input_bits))
-    link_w = link_bits(machine, "W", weight_bits, stats.weight_density)
+    link_w = link_bits(machine, "W", weight_bits, stats.weight_density, known.outputs)
     link_i = link_bits(machine, "I", input_bits, stats.input_density)
     consumers = np.maximum(known.produces.sum(axis=1), 1)
     shared = jnp.asarray(known.produces / consumers[:, None], dtype) @ link_i

@@ -16,6 +16,7 @@ class Facts:
     Attributes:
       stored_words: weight words that may stay on chip; 0 for activation products.
       map_words: words of the output feature map of one inference.
+      outputs: output channels of a group (K).
       produces: [producer, consumer], the consumer's I operand holds the producer's output.
       alive: [producer, layer], the producer's output exists while the layer runs, for later layers of the network.
       from_input, is_output: the layer reads the network's input; its output leaves the network.
@@ -24,6 +25,7 @@ class Facts:
     macs: Float[np.ndarray, "layer"]
     stored_words: Float[np.ndarray, "layer"]
     map_words: Float[np.ndarray, "layer"]
+    outputs: Float[np.ndarray, "layer"]
     is_product: Bool[np.ndarray, "layer"]
     from_input: Bool[np.ndarray, "layer"]
     is_output: Bool[np.ndarray, "layer"]
@@ -57,6 +59,7 @@ def facts(workload: Workload) -> Facts:
         macs=np.array([layer.macs for layer in layers], dtype=np.float64),
         stored_words=np.array([0 if x.kind == "matmul" else x.weight_words for x in layers], dtype=np.float64),
         map_words=np.array([x.output_words * x.repeat for x in layers], dtype=np.float64),
+        outputs=np.array([x.bounds.K for x in layers], dtype=np.float64),
         is_product=np.array([x.kind == "matmul" for x in layers], dtype=bool),
         from_input=np.array([INPUT in x.inputs or not x.inputs for x in layers], dtype=bool),
         is_output=is_output,

@@ -5,7 +5,7 @@ Figure 11b of Verhelst & Moons (IEEE Solid-State Circuits Magazine, fall 2017), 
    does not.
 2. Eyeriss on AlexNet, zeros in the inputs: the same two; published: its 18 layers, at their own zeros and latencies.
 3. Bits on the off-chip link under the codes of `hardware/codes.py`.
-4. Cycles left by skipping (`hardware/zero_skipping.py`) in arrays as large as the two chips'.
+4. Cycles left by skipping (`hardware/mechanisms/zero_skipping.py`) in arrays as large as the two chips'.
 
     python experiments/survey_figures/fig11b.py
 Writes fig11b.png and fig11b.csv beside this file.
@@ -38,8 +38,8 @@ from cooptim.hardware.dvafs import critical_path, supply_for_clock  # noqa: E402
 from cooptim.hardware.gated_array import energy_pj, processing_ns, total_ns  # noqa: E402
 from cooptim.hardware.load import MachineFile, load_machine_file  # noqa: E402
 from cooptim.hardware.machine import Machine  # noqa: E402
+from cooptim.hardware.mechanisms.zero_skipping import skipped_cycles_share  # noqa: E402
 from cooptim.hardware.reference import operating_power_mw  # noqa: E402
-from cooptim.hardware.zero_skipping import skipped_cycles_share  # noqa: E402
 from cooptim.validate.eyeriss import columns, eyeriss_file, published_layers  # noqa: E402
 from cooptim.workload import zoo  # noqa: E402
 from experiments.survey_figures import drawing as draw  # noqa: E402

@@ -20,6 +20,7 @@ class LayerPoint(NamedTuple):
       cycles: array cycles without any mechanism, per mode.
       words_w, words_i: words read from the buffer into the array without any mechanism, per mode.
       bounds: static loop bounds of the layers (K, C, OY, ...).
+      coded_w: whether weights are stored in a code of the link, which then says what a word takes.
     """
 
     weight_bits: Any
@@ -31,6 +32,7 @@ class LayerPoint(NamedTuple):
     words_w: Any
     words_i: Any
     bounds: Mapping[str, Int[np.ndarray, "*n"]]
+    coded_w: bool = False
 
 
 class Effect(NamedTuple):

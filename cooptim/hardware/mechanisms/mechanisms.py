@@ -15,16 +15,22 @@ from cooptim.hardware.mechanisms import (
     binary_weights,
     bit_serial,
     error_prone_supply,
+    link,
     lut_multiplier,
+    shared_weights,
     zero_gating,
+    zero_skipping,
 )
 from cooptim.hardware.mechanisms.analog_array import AnalogArray
 from cooptim.hardware.mechanisms.binary_weights import BinaryWeights
 from cooptim.hardware.mechanisms.bit_serial import BitSerial
 from cooptim.hardware.mechanisms.effect import Effect, LayerPoint, combine, spread
 from cooptim.hardware.mechanisms.error_prone_supply import ErrorProneSupply
+from cooptim.hardware.mechanisms.link import Link
 from cooptim.hardware.mechanisms.lut_multiplier import LutMultiplier
+from cooptim.hardware.mechanisms.shared_weights import SharedWeights
 from cooptim.hardware.mechanisms.zero_gating import ZeroGating
+from cooptim.hardware.mechanisms.zero_skipping import ZeroSkipping
 
 
 @jax.tree_util.register_dataclass
@@ -38,6 +44,9 @@ class Mechanisms:
     analog_array: AnalogArray | None = None
     error_prone_supply: ErrorProneSupply | None = None
     binary_weights: BinaryWeights | None = None
+    zero_skipping: ZeroSkipping | None = None
+    link: Link | None = None
+    shared_weights: SharedWeights | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,16 +61,24 @@ _EFFECTS: dict[str, Callable[[Any, Datapath, LayerPoint], Effect]] = {
     "analog_array": analog_array.effect,
     "error_prone_supply": error_prone_supply.effect,
     "binary_weights": binary_weights.effect,
+    "zero_skipping": zero_skipping.effect,
+    "link": link.effect,
+    "shared_weights": shared_weights.effect,
 }
 # Mechanisms whose operands are other than they are stored when they reach the array, or are bounded in width.
 _ARRAY_BITS: dict[str, Callable[[Any, Datapath, Any, Any], tuple[Any, Any]]] = {
     "bit_serial": bit_serial.array_bits,
     "analog_array": analog_array.array_bits,
     "binary_weights": binary_weights.array_bits,
+    "shared_weights": shared_weights.array_bits,
 }
-_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {"binary_weights": binary_weights.most_bits}
+_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {
+    "binary_weights": binary_weights.most_bits,
+    "shared_weights": shared_weights.most_bits,
+}
 _HELD_BITS: dict[str, Callable[[Any, Datapath], tuple[np.ndarray, np.ndarray]]] = {
-    "binary_weights": binary_weights.held_bits
+    "binary_weights": binary_weights.held_bits,
+    "shared_weights": shared_weights.held_bits,
 }
 
 # A chip whose file says nothing gates the zeros of both operands.
@@ -73,6 +90,7 @@ def layer_effect(mechanisms: Mechanisms, datapath: Datapath, point: LayerPoint) 
     on = mechanisms.names
     if not on:
         return None
+    point = point._replace(coded_w=mechanisms.link is not None and mechanisms.link.stores("W"))
     found = [WITHOUT] if "zero_gating" not in on else []
     found += [_EFFECTS[name](getattr(mechanisms, name), datapath, point) for name in on if name in _EFFECTS]
     return spread(combine(found), point.cycles)

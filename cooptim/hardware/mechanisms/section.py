@@ -8,9 +8,12 @@ from cooptim.hardware.mechanisms.analog_array import AnalogArraySection
 from cooptim.hardware.mechanisms.binary_weights import BinaryWeightsSection
 from cooptim.hardware.mechanisms.bit_serial import BitSerialSection
 from cooptim.hardware.mechanisms.error_prone_supply import ErrorProneSupplySection
+from cooptim.hardware.mechanisms.link import LinkSection
 from cooptim.hardware.mechanisms.lut_multiplier import LutMultiplierSection
 from cooptim.hardware.mechanisms.mechanisms import Mechanisms
+from cooptim.hardware.mechanisms.shared_weights import SharedWeightsSection
 from cooptim.hardware.mechanisms.zero_gating import ZeroGatingSection
+from cooptim.hardware.mechanisms.zero_skipping import ZeroSkippingSection
 from cooptim.hardware.quantity import Strict
 
 
@@ -35,6 +38,8 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     Exclusion("bit_serial", "analog_array", "a crossbar's inputs are serial by themselves", "set its dac instead"),
     Exclusion("bit_serial", "binary_weights", _ONE_MAC, "remove the other"),
     Exclusion("analog_array", "binary_weights", _ONE_MAC, "remove the other"),
+    Exclusion("analog_array", "zero_skipping", "a column adds up all rows at once", "gate zeros instead of skipping"),
+    Exclusion("shared_weights", "binary_weights", "one bit needs no table", "remove shared_weights"),
 )
 
 
@@ -47,6 +52,9 @@ class MechanismsSection(Strict):
     analog_array: AnalogArraySection | None = None
     error_prone_supply: ErrorProneSupplySection | None = None
     binary_weights: BinaryWeightsSection | None = None
+    zero_skipping: ZeroSkippingSection | None = None
+    link: LinkSection | None = None
+    shared_weights: SharedWeightsSection | None = None
 
     @model_validator(mode="after")
     def _compatible(self) -> "MechanismsSection":

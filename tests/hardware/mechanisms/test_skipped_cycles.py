@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cooptim.hardware.zero_skipping import skipped_cycles_share
+from cooptim.hardware.mechanisms.zero_skipping import skipped_cycles_share
 
 
 def test_two_lanes_of_two_words_by_hand():
