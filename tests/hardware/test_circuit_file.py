@@ -62,9 +62,7 @@ def test_sizes_of_a_row_stationary_array_are_words_and_their_absence_is_named(ro
     (tmp_path / "plain.yaml").write_text(text[: text.index("row_stationary:")])
     file = load_circuit_file(tmp_path / "plain.yaml")
     assert float(file.model.clock_ghz) == pytest.approx(0.2)
-    with pytest.raises(
-        ValueError, match="eyeriss: row_stationary is missing; add its fields: filter_pad, .*bank"
-    ):
+    with pytest.raises(ValueError, match="eyeriss: row_stationary is missing; add its fields: filter_pad, .*bank"):
         _ = file.row_array
 
 
