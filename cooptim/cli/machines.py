@@ -3,113 +3,81 @@
 import argparse
 import pathlib
 import re
-from collections.abc import Mapping as AbstractMapping
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cooptim.hardware.chip import chip_ranges
 from cooptim.hardware.circuit_file import circuit_names, load_circuit_file
-from cooptim.hardware.hierarchy import Hierarchy
-from cooptim.hardware.hierarchy_file import (
-    hierarchy_names,
-    hierarchy_numbers,
-    hierarchy_source,
-    load_hierarchy,
-    load_hierarchy_file,
-)
+from cooptim.hardware.hierarchy_file import hierarchy_names, hierarchy_source, load_hierarchy, load_hierarchy_file
 from cooptim.hardware.load import load_machine_file, machine_names
-from cooptim.hardware.schema import Quantity
+from cooptim.reporting.machines import law_table, machine_lists, machine_title, number_table
+from cooptim.reporting.schema import schema_markdown
 
 
 def run(options: argparse.Namespace) -> int:
-    """Lists the machines, or every number of one."""
-    console = Console()
-    if options.action is None:
-        for table in _all():
-            console.print(table)
+    """Lists the machines, shows every number of one, or describes the files."""
+    if options.action == "schema":
+        print(schema_markdown(), end="")
         return 0
-    for table in _one(options.name):
+    console = Console()
+    if options.action == "check":
+        return _check(console, options.name)
+    for table in machine_lists() if options.action is None else _one(options.name):
         console.print(table)
     return 0
 
 
-def _one(name: str) -> list[Table]:
-    """Every number of a machine; a name that several kinds have shows each.
+def _check(console: Console, name: str) -> int:
+    """Prints the laws of every kind that has this name; 1 when one is broken."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # laws to the last digits
+    from cooptim.validate.conformance import machine_laws
+    from cooptim.validate.conformance_small import circuit_laws, hierarchy_laws
+
+    holds = True
+    for kind in kinds_of(name):
+        if kind == "processor":
+            laws = machine_laws(load_machine_file(name))
+        else:
+            laws = (
+                hierarchy_laws(load_hierarchy(name)) if kind == "hierarchy" else circuit_laws(load_circuit_file(name))
+            )
+        broken = sum(not law.holds for law in laws)
+        console.print(law_table(f"{name}, {kind}: {broken or 'none'} of {len(laws)} laws broken", laws))
+        holds = holds and not broken
+    return 0 if holds else 1
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """Kinds of the machine of this name ('processor', 'hierarchy', 'circuit'), or the kind of this file.
 
     Raises ValueError that lists all names for one that is none, and is no file.
     """
-    found = []
-    if name in machine_names():
-        machine = load_machine_file(name)
-        found.append(_numbers(f"{machine.name}: {machine.spec.title}", machine.numbers))
-    if name in hierarchy_names():
-        found.append(_hierarchy(name))
-    if name in circuit_names():
-        circuit = load_circuit_file(name)
-        found.append(_numbers(f"{circuit.name}: {circuit.title}", circuit.numbers))
-    return found or [_file(name)]
+    known = {"processor": machine_names(), "hierarchy": hierarchy_names(), "circuit": circuit_names()}
+    found = tuple(kind for kind, names in known.items() if name in names)
+    if found:
+        return found
+    if not pathlib.Path(name).is_file():
+        every = dict.fromkeys(one for names in known.values() for one in names)
+        raise ValueError(f"machine '{name}': neither a file nor a known name; use one of {', '.join(every)}")
+    source = hierarchy_source(name)
+    if re.search(rb"^(memories|operational_array):", source, re.MULTILINE):
+        return ("hierarchy",)
+    return ("circuit",) if re.search(rb"^kind:", source, re.MULTILINE) else ("processor",)
 
 
-def _file(path: str) -> Table:
-    """A user's file of either kind."""
-    if not pathlib.Path(path).is_file():
-        known = dict.fromkeys((*machine_names(), *hierarchy_names(), *circuit_names()))
-        raise ValueError(f"machine '{path}': neither a file nor a known name; use one of {', '.join(known)}")
-    if re.search(rb"^memories:", hierarchy_source(path), re.MULTILINE):
-        return _hierarchy(path)
-    machine = load_machine_file(path)
-    return _numbers(f"{machine.name}: {machine.spec.title}", machine.numbers)
+def _one(name: str) -> list[Table]:
+    """Every number of a machine; a name that several kinds have shows each."""
+    return [_table(kind, name) for kind in kinds_of(name)]
 
 
-def _hierarchy(name: str) -> Table:
-    spec = load_hierarchy_file(name)
-    return _numbers(f"{spec.name}: {spec.title}", hierarchy_numbers(spec))
-
-
-def _numbers(title: str, numbers: AbstractMapping[str, Quantity]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("number", no_wrap=True)
-    for heading in ("value", "interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("source", overflow="fold")
-    for name, number in numbers.items():
-        scale = number.value / number.stated if number.stated else 1.0
-        span = "" if number.interval is None else " to ".join(f"{end / scale:g}" for end in number.interval)
-        unit = "" if number.unit == "1" else f" {number.unit}"
-        source = f"assumed: {number.source}" if number.assumed else number.source
-        table.add_row(name, f"{number.stated:g}{unit}", span, source)
-    return table
-
-
-def _all() -> list[Table]:
-    """Machines, hierarchies and circuits that come with the package, each with the commands that take it."""
-    machines = _listing("Processors: optimize, evaluate")
-    for name in machine_names():
-        spec = load_machine_file(name).spec
-        machines.add_row(name, spec.title + (" (illustrative)" if spec.illustrative else ""))
-    hierarchies = _listing("Memory hierarchies: map, export; size where numbers are free")
-    for name in hierarchy_names():
-        spec_of, machine = load_hierarchy_file(name), load_hierarchy(name)
-        notes = [_size(machine), *(["illustrative"] if spec_of.illustrative else [])]
-        free = chip_ranges(machine)
-        count = len(free.sides) + len(free.size_bits) + len(free.width_bits)
-        notes += [f"{count} numbers free"] if count else []
-        hierarchies.add_row(name, f"{spec_of.title} ({', '.join(notes)})")
-    circuits = _listing("Silicon that validate reproduces")
-    for name in circuit_names():
-        circuits.add_row(name, load_circuit_file(name).title)
-    return [machines, hierarchies, circuits]
-
-
-def _size(machine: Hierarchy) -> str:
-    """MACs and levels, in words; the last memory is outside the chip."""
-    return f"{machine.units} MACs, {len(machine.memories) - 1} memories on chip"
-
-
-def _listing(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("name", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
-    return table
+def _table(kind: str, name: str) -> Table:
+    if kind == "processor":
+        machine = load_machine_file(name).spec
+        return number_table(machine_title(machine.name, machine.title, machine.illustrative, machine.chip), machine)
+    if kind == "hierarchy":
+        spec = load_hierarchy_file(name)
+        return number_table(machine_title(spec.name, spec.title, spec.illustrative), spec)
+    circuit = load_circuit_file(name)
+    return number_table(machine_title(circuit.name, circuit.title, False), circuit)

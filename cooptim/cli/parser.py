@@ -29,7 +29,11 @@ OPTIMIZE = """Trains the float network, the 16-bit, uniform and pruned reference
 result.json, layers.csv, design.json, weights and pictures. Without options: the digits of scikit-learn on Envision."""
 EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
-MACHINES = "Lists the machines that come with the package, or shows each number of one with unit and source."
+MACHINES = """Lists the machines that come with the package with node, peak throughput and source, shows each number of
+one with unit, interval and source, checks one, or prints what a file may say (docs/machine_files.md)."""
+CHECK = """Holds a machine against laws that any chip obeys: more bits, MACs, supply or non-zero data never cost less,
+prices scale with the energies and not with the units of the file, legal designs exist, every knob and energy has a
+gradient. Exit code 1 when one is broken."""
 MAP = """Searches loop order, uneven level cuts and unrolling of every layer of a network on a memory hierarchy, without
 any training, and prints the cost of the best, the proven bound, the gap and the size of the space. Layers come from
 --network, --model or --mapping."""
@@ -101,6 +105,16 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _input_shape(parser)
     parser.add_argument("--design", help="design.json of a run; default: 16 bit, nominal clock and supply")
     parser.add_argument("--period", metavar="1ms", help="time from one inference to the next; default: the latency")
+    parser.add_argument(
+        "--intervals", action="store_true", help="also over the intervals of every assumption of the machine file: "
+        "median, 5 to 95 %%, what matters most, and whether a ranking survives",
+    )  # fmt: skip
+    parser.add_argument("--samples", type=int, default=300, help="draws of --intervals; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; default %(default)s")
+    parser.add_argument(
+        "--against", metavar="DESIGN|MACHINE", help="design.json on the same machine, or another machine; default: the "
+        "16-bit design where --design is given",
+    )  # fmt: skip
 
 
 def _trace(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +123,12 @@ def _trace(parser: argparse.ArgumentParser) -> None:
 
 
 def _machines(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="show NAME")
+    actions = parser.add_subparsers(dest="action", metavar="show NAME | check NAME | schema")
     show = actions.add_parser("show", help="every number of a machine", description=MACHINES)
-    show.add_argument("name", help="name or YAML file")
+    check = actions.add_parser("check", help="hold a machine file against the laws", description=CHECK)
+    for action in (show, check):
+        action.add_argument("name", metavar="NAME|YAML", help="name or YAML file")
+    actions.add_parser("schema", help="what a machine file may say, as Markdown", description=MACHINES)
 
 
 def _bits(parser: argparse.ArgumentParser) -> None:

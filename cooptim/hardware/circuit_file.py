@@ -34,13 +34,13 @@ _MEMORY = Rule("size", above=True, whole=True)
 class _Circuit(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    title: str
-    supply: Annotated[Quantity, _VOLT]
-    clock: Annotated[Quantity, _CLOCK]
-    threshold: Annotated[Quantity, _VOLT]
-    alpha: Annotated[Quantity, _ALPHA]
+    schema_version: Literal[1] = Field(description="version of this schema: 1")
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the circuit: lower case, digits, underscores")
+    title: str = Field(description="what it is, for people")
+    supply: Annotated[Quantity, _VOLT] = Field(description="supply of the measurement")
+    clock: Annotated[Quantity, _CLOCK] = Field(description="clock of the measurement")
+    threshold: Annotated[Quantity, _VOLT] = Field(description="threshold of the law clock ~ (V - threshold)^alpha / V")
+    alpha: Annotated[Quantity, _ALPHA] = Field(description="exponent of that law")
 
     @model_validator(mode="after")
     def _ordered(self) -> "_Circuit":
@@ -61,16 +61,18 @@ class RowStationaryFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    filter_pad: Annotated[Quantity, _MEMORY]
-    input_pad: Annotated[Quantity, _MEMORY]
-    psum_pad: Annotated[Quantity, _MEMORY]
-    banks: Annotated[Quantity, _COUNT]
-    bank: Annotated[Quantity, _MEMORY]
-    filter_bank: Annotated[Quantity, _MEMORY]
-    diagonals: Annotated[Quantity, _COUNT]
-    filter_bus: Annotated[Quantity, _MEMORY]
-    input_bus: Annotated[Quantity, _MEMORY]
-    psum_bus: Annotated[Quantity, _MEMORY]
+    filter_pad: Annotated[Quantity, _MEMORY] = Field(description="scratch pad of an element for filter words")
+    input_pad: Annotated[Quantity, _MEMORY] = Field(description="scratch pad of an element for input words")
+    psum_pad: Annotated[Quantity, _MEMORY] = Field(description="scratch pad of an element for partial sums")
+    banks: Annotated[Quantity, _COUNT] = Field(description="banks of the buffer that inputs and partial sums share")
+    bank: Annotated[Quantity, _MEMORY] = Field(description="capacity of one of these banks")
+    filter_bank: Annotated[Quantity, _MEMORY] = Field(description="part of the buffer that holds filters alone")
+    diagonals: Annotated[Quantity, _COUNT] = Field(
+        description="rows of the input that the network to the array tells apart, at most"
+    )
+    filter_bus: Annotated[Quantity, _MEMORY] = Field(description="width of the bus that delivers filters")
+    input_bus: Annotated[Quantity, _MEMORY] = Field(description="width of the bus that delivers inputs")
+    psum_bus: Annotated[Quantity, _MEMORY] = Field(description="width of the bus of partial sums")
 
 
 _ROW_FIELDS = tuple(RowStationaryFields.model_fields)
@@ -79,17 +81,23 @@ _ROW_FIELDS = tuple(RowStationaryFields.model_fields)
 class GatedArrayFile(_Circuit):
     """A file of kind gated_array."""
 
-    kind: Literal["gated_array"]
-    rows: Annotated[Quantity, _COUNT]
-    cols: Annotated[Quantity, _COUNT]
-    word: Annotated[Quantity, _BITS]
-    always_on: Annotated[Quantity, Rule("power")]
-    busy_mac: Annotated[Quantity, _ENERGY]
-    zero_mac: Annotated[Quantity, _ENERGY]
-    cycles_per_mac: Annotated[Quantity, Rule("ratio", 1)]
-    buffer: Annotated[Quantity, _BANDWIDTH]
-    link: Annotated[Quantity, _BANDWIDTH]
-    code_per_value: Annotated[Quantity, Rule("size", 0, above=True)]
+    kind: Literal["gated_array"] = Field(description="a MAC array that gates zeros")
+    rows: Annotated[Quantity, _COUNT] = Field(description="rows of the array")
+    cols: Annotated[Quantity, _COUNT] = Field(description="columns of the array")
+    word: Annotated[Quantity, _BITS] = Field(description="width of an operand")
+    always_on: Annotated[Quantity, Rule("power")] = Field(description="power that neither MACs nor zeros change")
+    busy_mac: Annotated[Quantity, _ENERGY] = Field(
+        description="energy of a multiply-accumulate with two non-zero operands"
+    )
+    zero_mac: Annotated[Quantity, _ENERGY] = Field(description="energy of one that is gated")
+    cycles_per_mac: Annotated[Quantity, Rule("ratio", 1)] = Field(
+        description="cycles of an active unit for each of its MACs"
+    )
+    buffer: Annotated[Quantity, _BANDWIDTH] = Field(description="what the on-chip buffer moves")
+    link: Annotated[Quantity, _BANDWIDTH] = Field(description="what the DRAM link moves")
+    code_per_value: Annotated[Quantity, Rule("size", 0, above=True)] = Field(
+        description="bits of a non-zero value on the link, its run length included"
+    )
     row_stationary: RowStationaryFields | None = None
 
     @property
@@ -151,13 +159,21 @@ class GatedArrayFile(_Circuit):
 class ScalableMultiplierFile(_Circuit):
     """A file of kind scalable_multiplier."""
 
-    kind: Literal["scalable_multiplier"]
-    width: Annotated[Quantity, _BITS]
-    fixed_word: Annotated[Quantity, _ENERGY]
-    word: Annotated[Quantity, _ENERGY]
-    gating_exponent: Annotated[Quantity, _EXPONENT]
-    subword_exponent: Annotated[Quantity, _EXPONENT]
-    path_share: Annotated[Quantity, Rule("ratio", 0, 0.95)]
+    kind: Literal["scalable_multiplier"] = Field(description="one multiplier of scalable width")
+    width: Annotated[Quantity, _BITS] = Field(description="widest operand")
+    fixed_word: Annotated[Quantity, _ENERGY] = Field(
+        description="energy of a word of the same multiplier without scaling"
+    )
+    word: Annotated[Quantity, _ENERGY] = Field(description="energy of a full-width word")
+    gating_exponent: Annotated[Quantity, _EXPONENT] = Field(
+        description="unused low bits divide the energy by (slot / width in use)^exponent"
+    )
+    subword_exponent: Annotated[Quantity, _EXPONENT] = Field(
+        description="N subwords divide the energy of a cycle by N^exponent"
+    )
+    path_share: Annotated[Quantity, Rule("ratio", 0, 0.95)] = Field(
+        description="part of the critical path that narrower operands shorten in proportion"
+    )
 
     @property
     def model(self) -> ScalableMultiplier:

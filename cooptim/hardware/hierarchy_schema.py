@@ -3,28 +3,7 @@
 A number is written {value: 128, unit: kB, source: "where it stands", assumed: false}, an assumed one with the interval
 that it may lie in where one is known: interval: [64, 256]. Units: `cooptim.units`.
 
-| field | meaning |
-|---|---|
-| array.dims | name and size of each dimension of the MAC array |
-| array.systolic | dimensions along which operands hop one unit a cycle |
-| .min_size, .max_size, .step_size | what can be built of a dimension; left out: its size is given |
-| array.mac, array.clock | energy of one multiply-accumulate; cycles a second |
-| array.area, array.leakage | of one unit of the array; left out: 0 |
-| memories[] | nearest the MACs first; an operand's levels are those that list it: one that it bypasses does not |
-| .operands | what it holds; several share it |
-| .serves | array dimensions that one instance serves; along the others it is replicated |
-| .size | capacity of one instance; left out: without limit |
-| .read, .write | energy of one access of a port's full width, at size `at` (default: `size`) |
-| .size_exponent | energies grow as (size / at)^exponent; left out: 0.5, the square-root law; 0: constant |
-| .table[] | size and read energy at it, sizes rising: energies of both kinds follow it, linear between, instead |
-| .min_size, .max_size, .step_size | what can be built; left out: the size is given |
-| .area, .leakage | area a bit, and power of one instance at size `at`; left out: 0 |
-| .double_buffered | room (where its free part allows it), always, never |
-| .ports[] | kind read, write or read_write; width: bits a cycle and an access; granule: transfers round up to it |
-| .ports[].at | width at which read and write hold; they grow in proportion to it; left out: at any |
-| .ports[].min_width, .max_width | what can be built, in granules; left out: the width is given |
-| .ports[].area | area a bit of width; left out: 0 |
-| .ports[].serves | [operand, direction] pairs, each at one port: seen from the memory, low is towards the MACs |
+Fields are described where they stand; `cooptim machines schema` prints them all.
 
 W and I are filled by write_from_high and handed on by read_to_low. O comes by write_from_low, leaves by read_to_high;
 its partial sums return by write_from_high and read_to_low. Every operand must be held by the last memory, and each
@@ -73,11 +52,13 @@ class _Strict(BaseModel):
 class ArrayDim(_Strict):
     """One dimension of the array."""
 
-    name: str = Field(pattern=r"^\w+$")
-    size: Annotated[Quantity, _COUNT]
-    min_size: Annotated[Quantity, _COUNT] | None = None
-    max_size: Annotated[Quantity, _COUNT] | None = None
-    step_size: Annotated[Quantity, _COUNT] | None = None
+    name: str = Field(pattern=r"^\w+$", description="name of the dimension")
+    size: Annotated[Quantity, _COUNT] = Field(description="units along it")
+    min_size: Annotated[Quantity, _COUNT] | None = Field(
+        None, description="smallest that can be built; without min and max the size is given"
+    )
+    max_size: Annotated[Quantity, _COUNT] | None = Field(None, description="largest that can be built")
+    step_size: Annotated[Quantity, _COUNT] | None = Field(None, description="what can be built: multiples of this")
 
     @model_validator(mode="after")
     def _ordered(self) -> "ArrayDim":
@@ -89,25 +70,33 @@ class ArraySection(_Strict):
     """The MAC array."""
 
     dims: Annotated[list[ArrayDim], Field(min_length=1)]
-    systolic: list[str]
-    mac: Annotated[Quantity, _ENERGY]
-    clock: Annotated[Quantity, Rule("frequency", above=True)]
-    area: Annotated[Quantity, Rule("area")] | None = None
-    leakage: Annotated[Quantity, Rule("power")] | None = None
+    systolic: list[str] = Field(description="dimensions along which operands hop one unit a cycle")
+    mac: Annotated[Quantity, _ENERGY] = Field(description="energy of one multiply-accumulate")
+    clock: Annotated[Quantity, Rule("frequency", above=True)] = Field(description="cycles a second")
+    area: Annotated[Quantity, Rule("area")] | None = Field(None, description="of one unit of the array; left out: 0")
+    leakage: Annotated[Quantity, Rule("power")] | None = Field(
+        None, description="of one unit of the array; left out: 0"
+    )
 
 
 class PortSection(_Strict):
     """One port."""
 
-    name: str
-    kind: Literal["read", "write", "read_write"]
-    width: Annotated[Quantity, _SIZE]
-    granule: Annotated[Quantity, _SIZE]
-    at: Annotated[Quantity, _SIZE] | None = None
-    min_width: Annotated[Quantity, _SIZE] | None = None
-    max_width: Annotated[Quantity, _SIZE] | None = None
-    area: Annotated[Quantity, Rule("area_per_bit")] | None = None
-    serves: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    name: str = Field(description="name of the port")
+    kind: Literal["read", "write", "read_write"] = Field(description="what it can do")
+    width: Annotated[Quantity, _SIZE] = Field(description="bits a cycle and an access")
+    granule: Annotated[Quantity, _SIZE] = Field(description="transfers round up to it")
+    at: Annotated[Quantity, _SIZE] | None = Field(
+        None, description="width at which read and write hold; they grow in proportion to it; left out: at any"
+    )
+    min_width: Annotated[Quantity, _SIZE] | None = Field(
+        None, description="smallest that can be built, in granules; without min and max the width is given"
+    )
+    max_width: Annotated[Quantity, _SIZE] | None = Field(None, description="largest that can be built")
+    area: Annotated[Quantity, Rule("area_per_bit")] | None = Field(None, description="area a bit of width; left out: 0")
+    serves: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)] = Field(
+        description="[operand, direction] pairs, each at one port: seen from the memory, low is towards the MACs"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> "PortSection":
@@ -143,28 +132,44 @@ class PortSection(_Strict):
 class TableRow(_Strict):
     """One point of the law of energy over size."""
 
-    size: Annotated[Quantity, _SIZE]
-    read: Annotated[Quantity, Rule("energy", above=True)]
+    size: Annotated[Quantity, _SIZE] = Field(description="capacity")
+    read: Annotated[Quantity, Rule("energy", above=True)] = Field(
+        description="energy of reading one word of the port's width at that capacity"
+    )
 
 
 class MemorySection(_Strict):
     """One memory."""
 
-    name: str = Field(pattern=r"^\w+$")
-    operands: Annotated[list[Operand], Field(min_length=1)]
-    serves: list[str]
-    double_buffered: Literal["room", "always", "never"] = "room"
-    size: Annotated[Quantity, _SIZE] | None = None
-    read: Annotated[Quantity, _ENERGY]
-    write: Annotated[Quantity, _ENERGY]
-    at: Annotated[Quantity, _SIZE] | None = None
-    size_exponent: Annotated[Quantity, Rule("ratio", 0, 2)] | None = None
-    table: Annotated[list[TableRow], Field(min_length=2)] | None = None
-    min_size: Annotated[Quantity, _SIZE] | None = None
-    max_size: Annotated[Quantity, _SIZE] | None = None
-    step_size: Annotated[Quantity, _SIZE] | None = None
-    area: Annotated[Quantity, Rule("area_per_bit")] | None = None
-    leakage: Annotated[Quantity, Rule("power")] | None = None
+    name: str = Field(pattern=r"^\w+$", description="name of the memory")
+    operands: Annotated[list[Operand], Field(min_length=1)] = Field(description="what it holds; several share it")
+    serves: list[str] = Field(
+        description="array dimensions that one instance serves; along the others it is replicated"
+    )
+    double_buffered: Literal["room", "always", "never"] = Field(
+        "room", description="room: where its free part allows it"
+    )
+    size: Annotated[Quantity, _SIZE] | None = Field(
+        None, description="capacity of one instance; left out: without limit"
+    )
+    read: Annotated[Quantity, _ENERGY] = Field(description="energy of one access of a port's full width, at size `at`")
+    write: Annotated[Quantity, _ENERGY] = Field(description="energy of one access of a port's full width, at size `at`")
+    at: Annotated[Quantity, _SIZE] | None = Field(None, description="size at which the energies hold; left out: `size`")
+    size_exponent: Annotated[Quantity, Rule("ratio", 0, 2)] | None = Field(
+        None, description="energies grow as (size / at)^exponent; left out: 0.5, the square-root law; 0: constant"
+    )
+    table: Annotated[list[TableRow], Field(min_length=2)] | None = Field(
+        None, description="energies of both kinds follow it instead, linear between; sizes rise"
+    )
+    min_size: Annotated[Quantity, _SIZE] | None = Field(
+        None, description="smallest that can be built; without min and max the size is given"
+    )
+    max_size: Annotated[Quantity, _SIZE] | None = Field(None, description="largest that can be built")
+    step_size: Annotated[Quantity, _SIZE] | None = Field(None, description="what can be built: multiples of this")
+    area: Annotated[Quantity, Rule("area_per_bit")] | None = Field(None, description="area a bit; left out: 0")
+    leakage: Annotated[Quantity, Rule("power")] | None = Field(
+        None, description="power of one instance at size `at`; left out: 0"
+    )
     ports: Annotated[list[PortSection], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -214,12 +219,14 @@ class MemorySection(_Strict):
 class HierarchySchema(_Strict):
     """A whole hierarchy file."""
 
-    schema_version: int
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    title: str
-    illustrative: bool
+    schema_version: int = Field(description="version of this schema: 1")
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="name of the machine: lower case, digits, underscores")
+    title: str = Field(description="what it is, for people")
+    illustrative: bool = Field(description='true where no silicon checks the numbers: shown as "no silicon check"')
     array: ArraySection
-    memories: Annotated[list[MemorySection], Field(min_length=1)]
+    memories: Annotated[list[MemorySection], Field(min_length=1)] = Field(
+        description="nearest the MACs first; an operand's levels are those that list it: one that it bypasses does not"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "HierarchySchema":

@@ -76,6 +76,13 @@ def derived_energies(spec: MachineSchema) -> DerivedEnergies:
     )
 
 
+def peak_gops(machine: Machine) -> dict[str, float]:
+    """Operations a nanosecond of each mode at the nominal clock with every lane busy; 1 MAC = 2 operations [GOPS]."""
+    d = machine.datapath
+    macs = {mode.name: d.rows * d.cols * mode.lanes for mode in d.modes}
+    return {name: 2.0 * n * float(machine.supply.nominal_ghz) for name, n in macs.items()}
+
+
 def operating_power_mw(
     machine: Machine,
     point: ReferencePoint,

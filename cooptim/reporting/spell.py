@@ -7,6 +7,7 @@ _LADDERS: dict[str, tuple[str, ...]] = {
     "time": ("ps", "ns", "us", "ms", "s"),
     "frequency": ("kHz", "MHz", "GHz"),
     "area": ("um2", "mm2"),
+    "throughput": ("MOPS", "GOPS", "TOPS"),
     "size": ("bit", "B", "kB", "MB"),
 }
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from cooptim.cli.evaluate import wide
 from cooptim.cli.model import network
 from cooptim.descent.result import Budget
+from cooptim.descent.wide import wide
 from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.export import save_design, write_result
@@ -110,7 +110,10 @@ def test_evaluate_refuses_the_design_of_another_network(run, here):
 
 
 def test_machines_lists_and_shows_every_number_with_source(run):
-    assert "envision" in run("machines")[1]
+    # 16 x 16 MACs in four lanes, two operations, 200 MHz: 409.6 GOPS.
+    out = run("machines")[1]
+    assert re.search(r"envision +28 nm +410 GOPS +ISSCC 2017 14.5 +Envision", out)
+    assert re.search(r"dvafs_sized .*Illustrative", out) and "(no silicon check)" in out
     code, out, _ = run("machines", "show", "envision")
     assert code == 0 and "reference.power" in out and "300 mW" in out and "290 to 300" in out and "assumed:" in out
     assert "memories.sram.size" in out  # the hierarchy of the same name
@@ -118,7 +121,8 @@ def test_machines_lists_and_shows_every_number_with_source(run):
 
 def test_machines_lists_and_shows_hierarchies_and_circuits(run, tmp_path):
     out = " ".join(run("machines")[1].split())
-    assert "edge_45nm A chip to size, 45 nm, 8 bit (256 MACs, 6 memories on chip, illustrative, 14 numbers free)" in out
+    # 16 x 16 MACs of two operations at 0.5 GHz.
+    assert "edge_45nm 256 GOPS A chip to size, 45 nm, 8 bit (256 MACs, 6 memories on chip, no silicon check, 14" in out
     assert "tpu_like" in out and "eyeriss" in out
     code, out, _ = run("machines", "show", "edge_45nm")
     assert code == 0 and "memories.w_buffer.ports.r.max_width" in out and "1024 bit" in out

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import cooptim
-from cooptim.cli.evaluate import wide
 from cooptim.cli.parser import DEFAULT_RATIO
 from cooptim.descent.budget import InfeasibleBudget, require_reachable, resolve, smallest_area_mm2
 from cooptim.descent.result import DEFAULT_BUDGET, Budget
+from cooptim.descent.wide import wide
 from tests.design.cases import WORK, space_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
