@@ -37,6 +37,9 @@ def in_other_units(file: MachineFile) -> MachineFile:
 
     def other(_: str, q: Quantity) -> Quantity:
         unit = next((unit for unit in units.unit_names(q.quantity) if unit != q.unit), q.unit)
+        scale = units.convert(1.0, unit, q.quantity)
+        if any(x / scale * scale != x for x in (q.value, *(q.interval or ()))):
+            return q  # rounding could carry it past a bound of its field
         return Quantity(
             q.value, q.quantity, q.value / units.convert(1.0, unit, q.quantity), unit, q.source, q.interval, q.assumed
         )
