@@ -76,7 +76,7 @@ def _multiplier_laws(part: ScalableMultiplier) -> tuple[Law, ...]:
         return float(multiplier.word_energy_pj(part, jnp.asarray(lanes), jnp.asarray(bits), part.supply_v * share))
 
     width = float(part.width_bits)
-    speeds = [float(multiplier.lowest_supply_v(part, jnp.asarray(bits), part.clock_ghz)) for bits in (4, 8, 16)]
+    speeds = [float(multiplier.lowest_supply_v(part, jnp.asarray(bits), part.clock_ghz)) for bits in (4.0, 8.0, 16.0)]
     return (
         _rising("more bits never cost less", [energy(1.0, bits) for bits in (4.0, 8.0, width)], "at 4, 8, all b"),
         _rising("subwords never cost more", [energy(n, width / n) for n in (4.0, 2.0, 1.0)], "in 4, 2, 1 lanes"),
