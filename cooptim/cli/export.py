@@ -1,4 +1,4 @@
-"""`cooptim export zigzag`."""
+"""`cooptim export zigzag` and `cooptim export integer`."""
 
 import argparse
 import pathlib
@@ -9,6 +9,15 @@ from cooptim.export.zigzag import write_zigzag
 
 
 def run(options: argparse.Namespace) -> int:
+    """Runs the exporter that was named."""
+    if options.target == "integer":
+        from cooptim.cli.export_integer import run as run_integer
+
+        return run_integer(options)
+    return _zigzag(options)
+
+
+def _zigzag(options: argparse.Namespace) -> int:
     """Writes mappings for replay in another tool: a folder a case of a golden file, or one for a whole mapping.json."""
     chosen = _chosen(jobs(options.file), options)
     out = pathlib.Path(options.out)

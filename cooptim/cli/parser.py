@@ -46,6 +46,9 @@ each case of a golden file of ZigZag or Timeloop, expected, ours and relative er
 tolerance."""
 EXPORT = """Writes accelerator, workload and mapping files of another tool and a script that replays them there;
 `cooptim validate --with` replays them and compares. FILE is what `cooptim map --out` wrote, or a golden file."""
+INTEGER = """Writes the final network of a run as integer.json and integer.npz: integer weights, accumulators and
+fixed-point requantization, with normalizations folded in; `cooptim.integer` runs it with numpy alone. Prints the
+accuracy of the float function and of the integers on the test set. --model and --data are those of the run."""
 REPORT = "Prints the tables of a directory that `cooptim optimize --out` wrote."
 
 
@@ -221,6 +224,15 @@ def _export(parser: argparse.ArgumentParser) -> None:
         "--case", metavar="ID", help="one layer of mapping.json, or one case of a golden file; default: all"
     )
     zigzag.add_argument("--out", default="zigzag", metavar="DIR", help="folder to write; default %(default)s")
+
+    integer = tools.add_parser("integer", help="a finished run's network in pure integers", description=INTEGER)
+    integer.add_argument("directory", metavar="RUN_DIR", help="the --out of a run")
+    _model(integer)
+    _machine(integer)
+    integer.add_argument("--out", default="integer", metavar="DIR", help="folder to write; default %(default)s")
+    integer.add_argument(
+        "--input-range", type=float, metavar="MAX", help="largest magnitude of x; where x is centred in the network"
+    )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

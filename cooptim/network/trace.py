@@ -32,6 +32,17 @@ class _Traced(NamedTuple):
     out_tree: Any
 
 
+class EvalProgram(NamedTuple):
+    """The eval program at batch 1: its jaxpr and plan, rows of the design by site, and how its results are packed."""
+
+    jaxpr: Any
+    plan: Plan
+    rows: dict[Path, np.ndarray]
+    mask_rows: dict[Path, np.ndarray]
+    out_tree: Any  # of (y, state)
+    x_shape: tuple[int, ...]  # of the first array of x
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A traced network; immutable, and nothing it does changes the model it came from.
@@ -127,6 +138,13 @@ class Network:
             input_max=get("input_max"),
             input_rms=jnp.sqrt(get("input_square")),
         )
+
+    def eval_program(self, params: PyTree, state: PyTree, x: PyTree) -> EvalProgram:
+        """What evaluates one image, equation by equation; x gives the shape, at any batch size."""
+        one = _first_image(_shapes(x), self.batch_axis)
+        traced, rows, mask_rows = self._traced(params, state, one, None, False)
+        shape = tuple(jax.tree.leaves(one)[0].shape)
+        return EvalProgram(traced.jaxpr, traced.plan, rows, mask_rows, traced.out_tree, shape)
 
     def _traced(
         self, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool

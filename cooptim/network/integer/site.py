@@ -1,0 +1,140 @@
+"""One multiply-accumulate layer in integers: words of the design, exact accumulators."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.integer.ops import FUNCTIONS
+from cooptim.integer.program import IntegerLayer
+from cooptim.network.integer.build import Builder
+from cooptim.network.integer.value import Value, value_of
+from cooptim.network.quantized import SiteKnobs
+from cooptim.relax.bitwidth import OFF_BITS
+
+_WIDEST_WORD = 16  # accumulators of wider words need more than 62 bits before the shift
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A layer to be lowered: its weights, their position among the operands, and its row of the design."""
+
+    name: str
+    weights: Any
+    position: int
+    knobs: SiteKnobs
+    signed: bool
+    product: bool
+
+
+def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value, IntegerLayer]:
+    """Accumulators of a layer on the words of its input; ValueError names a layer whose words or sums do not fit."""
+    weight_bits, input_bits = (_whole(site.name, kind, bits) for kind, bits in _widths(site))
+    weight_step, input_step = float(site.knobs.weight_step), float(site.knobs.input_step)
+    words = integer_weights(site, weight_bits)
+    top = min(int(np.rint(float(site.knobs.input_range) / input_step)), 2 ** (input_bits - site.signed) - 1)
+    v = build.at_step(data, input_step, -top if site.signed else 0, top)
+    op, attributes = ("conv", _conv(eqn, site)) if "window_strides" in eqn.params else ("dot", _dot(eqn, site))
+    least, most, bound = _reach(op, attributes, words, v)
+    needed = bound.bit_length() + 1
+    if needed > build.options.accumulator_bits:
+        raise ValueError(
+            f"{site.name}: {weight_bits} b weights and {input_bits} b inputs accumulate to at most {bound}, {needed} "
+            f"bits with the sign, and the accumulators have {build.options.accumulator_bits}; narrow the layer's "
+            "operands or widen the accumulators"
+        )
+    node = build.emit(op, (v.node,), attributes, bound, site.name, weights=words.astype(np.int32))
+    shape = tuple(eqn.outvars[0].aval.shape)
+    batch = attributes["output_spec"][0] if op == "conv" else _dot_batch(attributes, v, words.ndim)
+    out = value_of(node, shape, batch, weight_step * input_step, least, most, site.name)
+    layer = IntegerLayer(site.name, node, weight_bits, input_bits, site.signed, weight_step, input_step, needed)
+    return out, layer
+
+
+def _widths(site: Site) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    return ("weight", site.knobs.weight_bits), ("input", site.knobs.input_bits)
+
+
+def _whole(name: str, kind: str, bits: Any) -> int:
+    width = float(bits)
+    if width >= OFF_BITS or not 1 <= width <= _WIDEST_WORD or width != round(width):
+        raise ValueError(
+            f"{name}: its {kind} width is {width:g} b; integers need a whole width in 1..{_WIDEST_WORD}: take a legal "
+            "design"
+        )
+    return int(width)
+
+
+def integer_weights(site: Site, bits: int) -> np.ndarray:
+    """Weights in steps, pruned and rounded as `relax.bitwidth.quantize` does it, within their width; int64.
+
+    In numpy, of the weights' own precision: the same roundings, and no program to compile for each shape.
+    """
+    given = jnp.asarray(site.weights)
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"{site.name}: its weights are {given.dtype}; integers are made of floating weights")
+    w = np.asarray(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
+    step, range_, cut = (w.dtype.type(k) for k in (site.knobs.weight_step, site.knobs.weight_range, site.knobs.mask))
+    if not np.isfinite(w).all():
+        raise ValueError(f"{site.name}: {int((~np.isfinite(w)).sum())} weights are not finite; train them again")
+    levels = np.rint(np.clip(np.where(np.abs(w) > cut, w, w.dtype.type(0)), -range_, range_) / step)
+    top = 2 ** (bits - 1) - 1
+    return np.clip(levels, -top, top).astype(np.int64)
+
+
+def _conv(eqn: Any, site: Site) -> dict[str, Any]:
+    p, numbers = eqn.params, eqn.params["dimension_numbers"]
+    if site.position != 1 or p["batch_group_count"] != 1:
+        raise ValueError(
+            f"{site.name}: a convolution with the weights on its left or with groups of the batch has no integer form; "
+            "put the data on the left"
+        )
+    return {
+        "strides": [int(n) for n in p["window_strides"]],
+        "padding": [[int(n) for n in pair] for pair in p["padding"]],
+        "input_dilation": [int(n) for n in p["lhs_dilation"]],
+        "kernel_dilation": [int(n) for n in p["rhs_dilation"]],
+        "groups": int(p["feature_group_count"]),
+        "input_spec": [int(n) for n in numbers.lhs_spec],
+        "kernel_spec": [int(n) for n in numbers.rhs_spec],
+        "output_spec": [int(n) for n in numbers.out_spec],
+    }
+
+
+def _dot(eqn: Any, site: Site) -> dict[str, Any]:
+    if "dimension_numbers" not in eqn.params:
+        raise ValueError(f"{site.name}: a {eqn.primitive.name} has no integer form; write it with dot_general")
+    (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    axes = {"left": left, "right": right, "left_batch": left_batch, "right_batch": right_batch}
+    return {name: [int(a) for a in found] for name, found in axes.items()} | {"side": 1 - site.position}
+
+
+def _dot_batch(at: dict[str, Any], v: Value, weight_axes: int) -> int:
+    """Batch axis of a product."""
+    side = ("left", "right")[at["side"]]
+    shared = at[f"{side}_batch"]
+    if v.batch in shared:
+        return shared.index(v.batch)
+    taken = {*at[side], *shared}
+    place = len(shared) + sum(a not in taken for a in range(v.batch))
+    if at["side"] == 1:
+        place += weight_axes - len(at["left"]) - len(at["left_batch"])
+    return place
+
+
+def _reach(op: str, at: dict[str, Any], words: np.ndarray, v: Value) -> tuple[np.ndarray, np.ndarray, int]:
+    """(least, most) of the accumulators, channel by channel, and the largest magnitude of any partial sum."""
+    low, high = min(int(v.least.min()), 0), max(int(v.most.max()), 0)  # padding is 0
+    positive, negative = np.maximum(words, 0), np.minimum(words, 0)
+    if op == "dot":
+        one = np.ones(v.shape, np.int64)
+        sums = [FUNCTIONS[op](at, {"weights": w}, [one]) for w in (positive, negative)]
+    else:
+        feature = at["kernel_spec"][0]
+        axes = tuple(a for a in range(words.ndim) if a != feature)
+        shape = [1] * words.ndim
+        shape[at["output_spec"][1]] = words.shape[feature]
+        sums = [w.sum(axis=axes).reshape(shape) for w in (positive, negative)]
+    bound = int(max(-low, high) * (sums[0] - sums[1]).max())
+    return low * sums[0] + high * sums[1], high * sums[0] + low * sums[1], bound
