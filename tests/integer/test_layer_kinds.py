@@ -47,69 +47,66 @@ class Body(nnx.Module):
         return self.head(y.reshape(y.shape[0], -1))
 
 
-def kinds():
-    """id -> (network, shape of one input)."""
-    relu = nnx.relu
-    return {
-        "dense": (Body({"a": nnx.Linear(12, 9, rngs=nnx.Rngs(0))}, lambda m, x: relu(m.a(x)), 9), (12,)),
-        "conv": (Body({"a": conv(3, 4)}, lambda m, x: relu(m.a(x)), 100), (5, 5, 3)),
-        "strided": (Body({"a": conv(3, 4, strides=2)}, lambda m, x: relu(m.a(x)), 36), (5, 5, 3)),
-        "grouped": (Body({"a": conv(4, 6, feature_group_count=2)}, lambda m, x: relu(m.a(x)), 96), (4, 4, 4)),
-        "depthwise": (Body({"a": conv(4, 4, feature_group_count=4)}, lambda m, x: relu(m.a(x)), 64), (4, 4, 4)),
-        "dilated": (Body({"a": conv(2, 3, kernel_dilation=2)}, lambda m, x: relu(m.a(x)), 75), (5, 5, 2)),
-        "conv_norm_relu": (
-            Body({"a": conv(2, 6, use_bias=False), "n": norm(6)}, lambda m, x: relu(m.n(m.a(x))), 96),
-            (4, 4, 2),
+# id -> a function that makes (network, shape of one input)
+relu = nnx.relu
+KINDS = {
+    "dense": lambda: (Body({"a": nnx.Linear(12, 9, rngs=nnx.Rngs(0))}, lambda m, x: relu(m.a(x)), 9), (12,)),
+    "conv": lambda: (Body({"a": conv(3, 4)}, lambda m, x: relu(m.a(x)), 100), (5, 5, 3)),
+    "strided": lambda: (Body({"a": conv(3, 4, strides=2)}, lambda m, x: relu(m.a(x)), 36), (5, 5, 3)),
+    "grouped": lambda: (Body({"a": conv(4, 6, feature_group_count=2)}, lambda m, x: relu(m.a(x)), 96), (4, 4, 4)),
+    "depthwise": lambda: (Body({"a": conv(4, 4, feature_group_count=4)}, lambda m, x: relu(m.a(x)), 64), (4, 4, 4)),
+    "dilated": lambda: (Body({"a": conv(2, 3, kernel_dilation=2)}, lambda m, x: relu(m.a(x)), 75), (5, 5, 2)),
+    "conv_norm_relu": lambda: (
+        Body({"a": conv(2, 6, use_bias=False), "n": norm(6)}, lambda m, x: relu(m.n(m.a(x))), 96),
+        (4, 4, 2),
+    ),
+    "relu_norm": lambda: (Body({"a": conv(2, 6), "n": norm(6)}, lambda m, x: m.n(nnx.relu6(m.a(x))), 96), (4, 4, 2)),
+    "residual": lambda: (
+        Body(
+            {"a": conv(2, 4), "b": conv(4, 4), "n": norm(4)},
+            lambda m, x: relu((h := relu(m.a(x))) + m.n(m.b(h))),
+            64,
         ),
-        "relu_norm": (Body({"a": conv(2, 6), "n": norm(6)}, lambda m, x: m.n(nnx.relu6(m.a(x))), 96), (4, 4, 2)),
-        "residual": (
-            Body(
-                {"a": conv(2, 4), "b": conv(4, 4), "n": norm(4)},
-                lambda m, x: relu((h := relu(m.a(x))) + m.n(m.b(h))),
-                64,
-            ),
-            (4, 4, 2),
+        (4, 4, 2),
+    ),
+    "max_pool": lambda: (
+        Body({"a": conv(2, 4), "n": norm(4)}, lambda m, x: nnx.max_pool(relu(m.n(m.a(x))), (2, 2), (2, 2)), 16),
+        (4, 4, 2),
+    ),
+    "max_pool_same": lambda: (
+        Body({"a": conv(2, 4)}, lambda m, x: nnx.max_pool(m.a(x), (3, 3), (2, 2), padding="SAME"), 36),
+        (5, 5, 2),
+    ),
+    "average_pool": lambda: (
+        Body({"a": conv(2, 4)}, lambda m, x: nnx.avg_pool(relu(m.a(x)), (2, 2), (2, 2)), 16),
+        (4, 4, 2),
+    ),
+    "average_pool_same": lambda: (
+        Body(
+            {"a": conv(2, 4)},
+            lambda m, x: nnx.avg_pool(m.a(x), (3, 3), (2, 2), padding="SAME", count_include_pad=False),
+            36,
         ),
-        "max_pool": (
-            Body({"a": conv(2, 4), "n": norm(4)}, lambda m, x: nnx.max_pool(relu(m.n(m.a(x))), (2, 2), (2, 2)), 16),
-            (4, 4, 2),
+        (5, 5, 2),
+    ),
+    "global_average": lambda: (Body({"a": conv(2, 6)}, lambda m, x: relu(m.a(x)).mean((1, 2)), 6), (4, 4, 2)),
+    "concatenate": lambda: (
+        Body(
+            {"a": conv(2, 3), "b": conv(2, 4, taps=(1, 1)), "n": norm(4)},
+            lambda m, x: jnp.concatenate([relu(m.a(x)), m.n(m.b(x))], -1),
+            112,
         ),
-        "max_pool_same": (
-            Body({"a": conv(2, 4)}, lambda m, x: nnx.max_pool(m.a(x), (3, 3), (2, 2), padding="SAME"), 36),
-            (5, 5, 2),
+        (4, 4, 2),
+    ),
+    "moved": lambda: (
+        Body(
+            {"a": conv(2, 4)},
+            lambda m, x: jnp.pad(relu(m.a(x)).transpose(0, 3, 1, 2)[:, :, ::-1, 1:], ((0, 0), (0, 0), (1, 0), (0, 2))),
+            100,
         ),
-        "average_pool": (
-            Body({"a": conv(2, 4)}, lambda m, x: nnx.avg_pool(relu(m.a(x)), (2, 2), (2, 2)), 16),
-            (4, 4, 2),
-        ),
-        "average_pool_same": (
-            Body(
-                {"a": conv(2, 4)},
-                lambda m, x: nnx.avg_pool(m.a(x), (3, 3), (2, 2), padding="SAME", count_include_pad=False),
-                36,
-            ),
-            (5, 5, 2),
-        ),
-        "global_average": (Body({"a": conv(2, 6)}, lambda m, x: relu(m.a(x)).mean((1, 2)), 6), (4, 4, 2)),
-        "concatenate": (
-            Body(
-                {"a": conv(2, 3), "b": conv(2, 4, taps=(1, 1)), "n": norm(4)},
-                lambda m, x: jnp.concatenate([relu(m.a(x)), m.n(m.b(x))], -1),
-                112,
-            ),
-            (4, 4, 2),
-        ),
-        "moved": (
-            Body(
-                {"a": conv(2, 4)},
-                lambda m, x: jnp.pad(
-                    relu(m.a(x)).transpose(0, 3, 1, 2)[:, :, ::-1, 1:], ((0, 0), (0, 0), (1, 0), (0, 2))
-                ),
-                100,
-            ),
-            (4, 4, 2),
-        ),
-    }
+        (4, 4, 2),
+    ),
+}
 
 
 def lowered(model, shape, weight_bits=6.0, input_bits=7.0, inputs=INPUTS, options=None):
@@ -133,9 +130,9 @@ def lowered(model, shape, weight_bits=6.0, input_bits=7.0, inputs=INPUTS, option
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("kind", list(kinds()))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_integers_equal_the_float32_function_and_follow_apply(kind):
-    network, design, x, integer = lowered(*kinds()[kind])
+    network, design, x, integer = lowered(*KINDS[kind]())
     require_float_path(integer)
     ours = values(integer, np.asarray(x))
     floats = jax.jit(lambda x: rounded_values(integer, x))(x)
