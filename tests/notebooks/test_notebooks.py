@@ -102,3 +102,43 @@ def test_the_notebook_of_eyeriss_says_what_it_prints(monkeypatch, tmp_path):
     assert found["own"]["link"] == pytest.approx(0.068, abs=0.001) and found["own"]["processing"] > 0.20  # the miss
     assert found["alexnet"]["active"] == 0 and found["share"] == pytest.approx(0.88, abs=0.01)
     assert found["hand"][0] == found["hand"][1]
+
+
+def test_the_notebook_of_envision_meets_the_published_figures(monkeypatch, tmp_path):
+    probe = """{
+        "rows": {row.name: row.model for row in rows}, "efficiency": efficiency,
+        "at4": {technique: line[3] for technique, line in power_mw.items()},
+        "averages": {name: [one.low, one.high] for name, one in averages.items()},
+        "own": own, "half": model["dense over sparse power, half of both operands zero"],
+        "again": {name: found[:2] for name, found in again.items()}, "nine": [mw_at_nine[0], zeros_at_nine],
+    }"""
+    notebook, found = run("chips/envision_isscc_2017.ipynb", monkeypatch, tmp_path, probe)
+    assert outputs(notebook, "error") == []
+    assert [o.text for o in outputs(notebook, "stream") if o.name == "stderr"] == []
+    assert len(outputs(notebook, "display_data")) == 1
+    published = {  # Moons et al., DATE 2017, sec. V and Fig. 8: 300 over 18 mW, 6.9, 4.1, 5.8; 104 mW in the text
+        "1x16b over 4x4b power at 76 GOPS": 300 / 18,
+        "DAS over DVAFS power, 4 bit at 76 GOPS": 6.9,
+        "DVAS over DVAFS power, 4 bit at 76 GOPS": 4.1,
+        "4x4b power at 200 over 50 MHz": 5.8,
+        "power of 1x16b at 200 MHz": 300,
+        "power of 4x4b at 50 MHz": 18,
+        "power of 4x4b at 200 MHz": 104,
+    }
+    assert {name: found["rows"][name] for name in published} == pytest.approx(published, rel=0.05)
+    assert found["efficiency"] == pytest.approx({"16": 0.26, "4": 4.2}, rel=0.05)
+    assert found["at4"] == pytest.approx({"DAS": 6.9 * 18, "DVAS": 4.1 * 18, "DVAFS": 18}, rel=0.05)
+    for name, average in (("AlexNet", 1.8), ("VGG-16", 2.0), ("LeNet-5", 3.0)):  # TOPS/W, around which nothing is said
+        low, high = found["averages"][name]
+        assert low < average < high and high > 3 * low
+    text = "".join(output.text for output in outputs(notebook, "stream"))
+    assert text.count("uninformative") == 3
+    # The misses that the text names: half zeros do not give 2.4, 62 to 63 % do; 9 bit dense is twice the 62 mW.
+    assert found["half"] == pytest.approx(1.9, abs=0.05) and found["own"][2] == pytest.approx(62.5, abs=1)
+    assert found["nine"][0] > 2 * 62 and 0 < found["nine"][1] < 1
+    calibrated = json.loads((ROOT / "experiments" / "calibrate" / "expected.json").read_text())["rows"]
+    fits = {row["variant"]: row["two_by_eight_mw"] for row in calibrated}
+    for name, variant in (("exponent 1.2", "supply.alpha = 1.2"), ("exponent 2.0", "supply.alpha = 2"),
+                          ("leakage 15 %", "reference.shares.leakage = 0.15")):  # fmt: skip
+        off, power_mw = found["again"][name]
+        assert off < 5 and power_mw == pytest.approx(fits[variant], rel=1e-2)
