@@ -18,7 +18,7 @@ KEYS = {  # columns that name a row of a reference file
 @pytest.fixture(scope="module")
 def figs():
     """The scripts by name."""
-    names = ("drawing", "fig09", "fig10b", "fig10c", "fig11b")
+    names = ("drawing", "fig09", "fig10b", "fig10c", "fig11b", "fig12")
     return {name: importlib.import_module(f"{FOLDER}.{name}") for name in names}
 
 
@@ -162,6 +162,37 @@ def test_envision_saves_by_gating_what_its_sparse_gain_says_and_by_skipping_cont
     dense = float(fig.operating_power_mw(chip, point, chip.modes[-1], 4.0, 0.05, volts))
     assert found[fig.OUTPUT, 1.0] == pytest.approx(100 * (1 - left / dense), abs=1e-3)
     assert found[fig.TAPS, 0.6] < found[fig.OUTPUT, 0.6]
+
+
+def test_published_processors_are_verified_rows_of_the_reference_data(figs, shared):
+    listed = {row["name"]: row for row in read(shared / "reference" / "accelerators.csv")}
+    for row in read(figs["drawing"].HERE / "processors.csv"):
+        source = listed[row["name"]]
+        assert source["verified"] == "yes" and "ISSCC'1" in source["venue"]
+        for key in ("throughput_gops", "throughput_kind", "power_mw", "efficiency_tops_w", "efficiency_kind"):
+            assert row[key] == source[key], row["name"]
+        both = bool(row["throughput_gops"] and row["efficiency_tops_w"])
+        assert both == (row["point"] in ("one", "two peaks")), row["name"]
+
+
+def test_efficiency_against_throughput_by_hand_and_as_recorded(figs, root):
+    fig = figs["fig12"]
+    model, measured = fig.rows(), fig.published_rows()
+    at = {row["series"]: row for row in model}
+    # MACs x 2 x GHz x duty over mW; the published 104 mW at four lanes, the published power at one.
+    assert at["envision 1x16b"]["tops_w"] == pytest.approx(76 / 300)
+    assert at["envision 2x8b"]["gops"] == pytest.approx(2 * 76)
+    assert at["envision 4x4b"]["tops_w"] == pytest.approx(4 * 76 / 104, rel=0.03)
+    assert at["dvas_40nm 1x16b"]["gops"] == pytest.approx(256 * 2 * 0.204 * 0.8)
+    assert at["dnpu 1x16b"]["tops_w"] == pytest.approx(768 * 2 * 0.2 * 0.8 / 279)
+    assert at["yodann 1x12b"]["tops_w"] == pytest.approx(1510 / 153, rel=1e-4)
+    kinds = {name: row["kind"] for name, row in at.items()}
+    assert {name for name, kind in kinds.items() if kind == "predicted"} == {"envision 2x8b", "dvafs_sized 2x8b"}
+    assert {name for name, kind in kinds.items() if kind == "fitted"} == {"envision 4x4b", "dvafs_sized 4x4b"}
+    inputs = {"envision 1x16b", "dvafs_sized 1x16b", "dvas_40nm 1x16b", "yodann 1x12b"}
+    assert {name for name, kind in kinds.items() if kind == "input"} == inputs
+    assert fig.LABELS.keys() <= {row["series"] for row in [*model, *measured]}
+    same_as_recorded([*model, *measured], read(root / "experiments/survey_figures/fig12.csv"))
 
 
 def test_unverified_points_are_never_drawn_as_published(figs):
