@@ -168,12 +168,20 @@ def _never_less(bench: _Bench, what: str) -> Law:
     before, after = _total(bench.report()), _total(bench.priced(bench.machine, *trees)[1])
     energy, time = (100.0 * (b / a - 1.0) for a, b in zip(before, after, strict=True))
     least = -100.0 * _slack()
-    # A chip that neither gates nor codes has no use for zeros; supply may save the cycles that timing errors take.
+    # Supply may save the cycles that timing errors take.
     holds = bool(energy.min() >= least and (what == "supply" or time.min() >= least))
-    holds = holds and bool("density" in field or energy.max() > 0.0)
+    idle = "density" in field and not _uses_zeros(bench.machine, field[0].upper())
+    holds = holds and bool(idle or energy.max() > 0.0)
     found = f"energy {energy.min():+.2g} to {energy.max():+.2g} %, latency {time.min():+.2g} to {time.max():+.2g} %"
     clock = " at constant clock" if what == "supply" else ""
     return Law(f"more {what}{clock} never costs less", holds, f"{found}; {POINTS} designs")
+
+
+def _uses_zeros(machine: Machine, operand: str) -> bool:
+    """Whether zeros of `W` or `I` are gated or coded, so that they have to save something."""
+    gating = machine.mechanisms.zero_gating
+    flags = "both" if gating is None else gating.operands
+    return machine.dram.coded or flags in ("both", operand)
 
 
 def _more_macs(machine: Machine) -> Law:
@@ -271,6 +279,7 @@ def _gradients(bench: _Bench) -> tuple[Law, Law]:
     free = bench.machine.buffer.free
     scaled = bool(bench.machine.supply.ceiling_v > bench.machine.supply.floor_v)
     used = {"weight_bits", "input_bits", "mode", "tiling", "freq_ghz"}
+    used |= {f"{name}_density" for name in ("weight", "input") if _uses_zeros(bench.machine, name[0].upper())}
     used |= ({"buffer_bits"} if free else set()) | ({"supply_v"} if scaled else set())
     for kind, tree in (("machine", of_machine), ("design", of_design), ("stats", of_stats)):
         for path, slope in jax.tree_util.tree_leaves_with_path(tree):

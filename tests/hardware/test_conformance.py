@@ -60,6 +60,16 @@ def test_a_price_that_falls_with_weight_bits_is_caught(monkeypatch):
     assert faulty(monkeypatch, cheaper) == {"more weight bits never costs less"}
 
 
+def test_zeros_that_save_nothing_are_caught_where_the_chip_gates_them(monkeypatch):
+    right = conformance.evaluate
+    monkeypatch.setattr(conformance, "evaluate", lambda w, m, d, stats=None, **options: right(w, m, d, **options))
+    found = {law.name for law in machine_laws(load_machine_file("envision")) if not law.holds}
+    assert found == {
+        "more weight density never costs less", "more input density never costs less",
+        "every knob and energy has a gradient",
+    }  # fmt: skip
+
+
 def test_a_constant_that_no_energy_scales_and_a_dead_knob_are_caught(monkeypatch):
     def constant(report, machine, design):
         control = jnp.full_like(report.energy_pj["control"], 100.0)
