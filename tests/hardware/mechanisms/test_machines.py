@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.resources
+import math
 import re
 
 import jax
@@ -21,8 +22,8 @@ from cooptim.network.stats import Stats
 from tests.cost.cases import DIGITS
 from tests.hardware.mechanisms.files import choice, number, with_mechanisms
 
-NAMES = ("dnn_engine", "dnpu", "dvas_40nm", "isaac", "rd_sec", "simd_40nm", "yodann")
-ILLUSTRATIVE = {"dnn_engine", "dnpu", "isaac", "rd_sec"}
+NAMES = ("cnvlutin", "dnn_engine", "dnpu", "dvas_40nm", "isaac", "rd_sec", "simd_40nm", "yodann", "zena")
+ILLUSTRATIVE = {"cnvlutin", "dnn_engine", "dnpu", "isaac", "rd_sec", "zena"}
 
 
 def text_of(name):
@@ -92,7 +93,7 @@ def test_no_design_is_cheaper_than_the_bound(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_energy_has_a_gradient_in_every_choice_that_the_chip_has(name):
     _, slopes = priced(name)
-    live = {"dvas_40nm": "WI", "dnn_engine": "I"}.get(name, "")  # operands whose zeros the chip gates
+    live = {"cnvlutin": "I", "dvas_40nm": "WI", "dnn_engine": "I", "zena": "WI"}.get(name, "")  # gated or skipped
     dead = (False, False, False, "W" not in live, "I" not in live)
     for field, slope, still in zip((*FIELDS, "zeros of W", "zeros of I"), slopes, dead, strict=True):
         assert np.all(np.asarray(slope) == 0 if still else np.isfinite(slope) & (np.asarray(slope) != 0)), (
@@ -136,6 +137,29 @@ def test_replays_add_their_share_of_cycles_and_lanes():
     np.testing.assert_allclose(found.cycles, base.cycles * more, rtol=1e-12)
     for part in ("datapath", "control"):
         np.testing.assert_allclose(found.energy_pj[part], base.energy_pj[part] * more, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "lanes"), [("cnvlutin", 16), ("zena", 12)])
+def test_lanes_skip_zeros_and_wait_for_the_slowest(name, lanes):
+    """The mean largest of `lanes` counts of 144 words, each non-zero by chance, over 144; dense data gain nothing."""
+    space, design = space_of(name), legal(name)
+    bare = dataclasses.replace(space.machine, mechanisms=type(space.machine.mechanisms)())
+
+    def cycles(machine, w, i):
+        return np.asarray(
+            evaluate(DIGITS, machine, design, Stats(jnp.full(3, w), jnp.full(3, i)), tilings=space.tilings).cycles
+        )
+
+    def slowest(chance):
+        counts = [math.comb(144, k) * chance**k * (1 - chance) ** (144 - k) for k in range(145)]
+        return np.diff(np.cumsum(counts) ** lanes, prepend=0.0) @ np.arange(145) / 144
+
+    dense = cycles(bare, 1.0, 1.0)
+    np.testing.assert_allclose(cycles(space.machine, 1.0, 1.0), dense, rtol=1e-5)
+    np.testing.assert_allclose(cycles(space.machine, 1.0, 0.5) / dense, slowest(0.5), rtol=1e-5)
+    assert 0.5 < slowest(0.5) < 0.6  # more than half of the cycles: lanes wait
+    both = slowest(0.25) if name == "zena" else slowest(0.5)  # zeros of weights take cycles in Cnvlutin
+    np.testing.assert_allclose(cycles(space.machine, 0.5, 0.5) / dense, both, rtol=1e-5)
 
 
 def test_weights_of_one_bit_take_a_twelfth_of_the_words():
