@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
-    if lengths is None:
+    if lengths is None and options.augment != "none":
         lengths = dataclasses.replace(plan_for(len(data.x_train)), augment=options.augment)
     traced = network(options, data.sample, options.seed)
     with Progress() as progress:
