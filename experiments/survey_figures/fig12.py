@@ -55,6 +55,8 @@ LABELS = {  # text, offset in points and side of each label
     "dnpu 1x16b": ("dnpu, 16 b", (8, -4), "left"),
     "isaac 1x16b": ("isaac, one tile", (8, -7), "left"),
     "rd_sec 1x8b": ("rd_sec", (-8, -3), "right"),
+    "cnvlutin 1x16b": ("cnvlutin", (-8, -3), "right"),
+    "zena 1x16b": ("zena", (8, 2), "left"),
     "simd_40nm 1x16b": ("simd_40nm 1x16b", (8, -6), "left"),
     "simd_40nm 2x8b": ("2x8b", (8, 2), "left"),
     "simd_40nm 4x4b": ("4x4b", (8, -6), "left"),
@@ -117,7 +119,7 @@ def figure(model: list[dict[str, Any]], measured: list[dict[str, Any]]) -> Figur
     axis = found.subplots()
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlim(1.5, 4000)
+    axis.set_xlim(1.5, 12000)
     axis.set_ylim(0.1, 20)
     axis.axhline(GOAL_TOPS_W, color=draw.GREY, linewidth=0.8, linestyle="--")
     axis.axvline(GOAL_GOPS, color=draw.GREY, linewidth=0.8, linestyle="--")
@@ -139,7 +141,7 @@ def figure(model: list[dict[str, Any]], measured: list[dict[str, Any]]) -> Figur
                   clip_on=False)  # fmt: skip
         axis.annotate(text[0], (x, y), xycoords=transform, xytext=text[1], textcoords="offset points", ha=text[2],
                       fontsize=8, color=colour, bbox=PAPER)  # fmt: skip
-    axis.set_xticks([10.0, 100.0, 1000.0], ["10", "100", "1000"])
+    axis.set_xticks([10.0, 100.0, 1000.0, 10000.0], ["10", "100", "1000", "10000"])
     axis.set_yticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
     draw.tidy(axis, "Efficiency against throughput", "throughput [GOPS]", "efficiency [TOPS/W]")
     _legend(found)
