@@ -2,16 +2,18 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cooptim.hardware.dvafs import activity_divisor, critical_path, scaled_divisor, supply_for_clock
 from cooptim.hardware.load import MachineFile
 from cooptim.hardware.machine import Mode
-from cooptim.hardware.multiplier import ScalableMultiplier, lowest_supply_v
+from cooptim.hardware.multiplier import ScalableMultiplier, lowest_supply_v, word_energy_pj
 from cooptim.hardware.reference import operating_power_mw
 
 TECHNIQUES: tuple[str, ...] = ("DAS", "DVAS", "DVAFS")
+_SUPPLY_FOR_CLOCK, _LOWEST_SUPPLY = jax.jit(supply_for_clock), jax.jit(lowest_supply_v)  # bisections: one compilation
 
 
 class OperatingPoint(NamedTuple):
@@ -48,11 +50,10 @@ def operating_point(file: MachineFile, technique: str, weight_bits: float, input
     mode = mode_for(machine.modes, technique, weight_bits, input_bits, d.width_bits, f"machine {machine.name}")
     freq = s.nominal_ghz / mode.lanes
     path = critical_path(s, d.width_bits, max(float(weight_bits), float(input_bits)))
-    volts = s.nominal_v if technique == "DAS" else supply_for_clock(s, freq, path)
+    volts = s.nominal_v if technique == "DAS" else _SUPPLY_FOR_CLOCK(s, freq, path)
     divisor = activity_divisor(d, mode, float(weight_bits), float(input_bits))
-    # One width whose divisor is that of the pair: the law takes the geometric mean, each width at most the slot.
-    held = [min(float(bits), float(mode.slot_bits)) for bits in (weight_bits, input_bits)]
-    power = operating_power_mw(machine, point, mode, (held[0] * held[1]) ** 0.5, freq, volts)
+    bits = _mean_width(mode.slot_bits, weight_bits, input_bits)
+    power = operating_power_mw(machine, point, mode, bits, freq, volts)
     macs_per_ns = point.busy_fraction * d.rows * d.cols * mode.lanes * freq
     return OperatingPoint(mode, 1.0 / divisor, path, jnp.asarray(volts), freq, power, power / macs_per_ns)
 
@@ -68,11 +69,16 @@ def multiplier_point(
     widths = float(weight_bits), float(input_bits)
     freq = part.clock_ghz / mode.lanes
     path = 1.0 - part.path_share * (1.0 - max(widths) / part.width_bits)
-    volts = part.supply_v if technique == "DAS" else lowest_supply_v(part, max(widths), freq)
+    volts = part.supply_v if technique == "DAS" else _LOWEST_SUPPLY(part, max(widths), freq)
     slot = part.width_bits / mode.lanes
     divisor = scaled_divisor(part.gating_exponent, part.subword_exponent, float(mode.lanes), slot, *widths)
-    energy = part.word_pj / (divisor * mode.lanes) * (volts / part.supply_v) ** 2
+    energy = word_energy_pj(part, float(mode.lanes), _mean_width(slot, *widths), volts)
     return OperatingPoint(mode, 1.0 / divisor, path, jnp.asarray(volts), freq, energy * mode.lanes * freq, energy)
+
+
+def _mean_width(slot_bits: float, weight_bits: float, input_bits: float) -> float:
+    """The width of both operands whose divisor is that of the pair: the law takes the mean of what the slot holds."""
+    return (min(float(weight_bits), float(slot_bits)) * min(float(input_bits), float(slot_bits))) ** 0.5
 
 
 def mode_for(

@@ -2,8 +2,7 @@
 
 Figure 10b of Verhelst & Moons (IEEE Solid-State Circuits Magazine, fall 2017). All at constant throughput: DAS gates
 low bits, DVAS also lowers the supply as far as the shorter path allows, DVAFS also splits the datapath into subwords
-and divides the clock by their number. Laws and numbers: `hardware/dvafs.py`, `hardware/reference.py`,
-`hardware/multiplier.py` and their files.
+and divides the clock by their number: `hardware/operating_point.py` and the machine files.
 
     python experiments/survey_figures/fig10b.py
 Writes fig10b.png and fig10b.csv beside this file.
@@ -22,14 +21,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from cooptim.hardware.circuit_file import load_multiplier  # noqa: E402
-from cooptim.hardware.dvafs import critical_path, supply_for_clock  # noqa: E402
 from cooptim.hardware.load import MachineFile, load_machine_file  # noqa: E402
 from cooptim.hardware.machine import Mode  # noqa: E402
-from cooptim.hardware.multiplier import ScalableMultiplier, lowest_supply_v, word_energy_pj  # noqa: E402
-from cooptim.hardware.reference import operating_power_mw  # noqa: E402
+from cooptim.hardware.multiplier import ScalableMultiplier  # noqa: E402
+from cooptim.hardware.operating_point import multiplier_point, operating_point  # noqa: E402
 from experiments.survey_figures import drawing as draw  # noqa: E402
 
-SUPPLY_FOR_CLOCK, LOWEST_SUPPLY = jax.jit(supply_for_clock), jax.jit(lowest_supply_v)  # one compilation each
 TECHNIQUES = {"DAS": draw.GREY, "DVAS": draw.ORANGE, "DVAFS": draw.BLUE}
 PANELS = {  # name in published.csv and in the table: (title, axis)
     "Envision": ("Envision, 28 nm: the whole chip, 76 GOPS", "power [mW]"),
@@ -37,30 +34,17 @@ PANELS = {  # name in published.csv and in the table: (title, axis)
 }
 
 
-def mode_for(modes: tuple[Mode, ...], technique: str, bits: int) -> Mode:
-    """DVAFS: the most subwords that still hold these operands; else one."""
-    fitting = [mode for mode in modes if mode.slot_bits >= bits and (technique == "DVAFS" or mode.lanes == 1)]
-    return max(fitting, key=lambda mode: mode.lanes)
-
-
 def envision_point(file: MachineFile, technique: str, bits: int) -> dict[str, Any]:
     """Power of the chip at the throughput of one lane at nominal clock."""
-    machine = file.machine
-    mode = mode_for(machine.modes, technique, bits)
-    freq = machine.supply.nominal_ghz / mode.lanes
-    path = critical_path(machine.supply, machine.datapath.width_bits, float(bits))
-    volts = machine.supply.nominal_v if technique == "DAS" else SUPPLY_FOR_CLOCK(machine.supply, freq, path)
-    power = operating_power_mw(machine, file.reference, mode, float(bits), freq, volts)
-    return _row("Envision", technique, bits, mode.lanes, float(freq), float(volts), float(power), "mW")
+    p = operating_point(file, technique, bits, bits)
+    return _row("Envision", technique, bits, p.mode.lanes, *map(float, (p.freq_ghz, p.supply_v, p.power_mw)), "mW")
 
 
-def multiplier_point(part: ScalableMultiplier, modes: tuple[Mode, ...], technique: str, bits: int) -> dict[str, Any]:
+def word_point(part: ScalableMultiplier, modes: tuple[Mode, ...], technique: str, bits: int) -> dict[str, Any]:
     """Energy a word of the multiplier by itself; its subwords are those of the processor that it was made for."""
-    mode = mode_for(modes, technique, bits)
-    freq = part.clock_ghz / mode.lanes
-    volts = part.supply_v if technique == "DAS" else LOWEST_SUPPLY(part, float(bits), freq)
-    energy = word_energy_pj(part, float(mode.lanes), float(bits), volts)
-    return _row("multiplier", technique, bits, mode.lanes, float(freq), float(volts), float(energy), "pJ a word")
+    p = multiplier_point(part, modes, technique, bits, bits)
+    values = map(float, (p.freq_ghz, p.supply_v, p.energy_pj))
+    return _row("multiplier", technique, bits, p.mode.lanes, *values, "pJ a word")
 
 
 def rows() -> list[dict[str, Any]]:
@@ -69,7 +53,7 @@ def rows() -> list[dict[str, Any]]:
     modes = file.machine.modes
     widths = range(1, file.machine.datapath.width_bits + 1)
     found = [envision_point(file, technique, bits) for technique in TECHNIQUES for bits in widths]
-    return found + [multiplier_point(part, modes, technique, bits) for technique in TECHNIQUES for bits in widths]
+    return found + [word_point(part, modes, technique, bits) for technique in TECHNIQUES for bits in widths]
 
 
 def compared(model: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,12 +19,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from cooptim.hardware.circuit_file import load_multiplier  # noqa: E402
-from cooptim.hardware.dvafs import gate_speed, scaled_divisor  # noqa: E402
+from cooptim.hardware.dvafs import gate_speed  # noqa: E402
 from cooptim.hardware.load import load_machine  # noqa: E402
 from cooptim.hardware.machine import Mode  # noqa: E402
 from cooptim.hardware.multiplier import ScalableMultiplier  # noqa: E402
+from cooptim.hardware.operating_point import mode_for, multiplier_point  # noqa: E402
 from experiments.survey_figures import drawing as draw  # noqa: E402
-from experiments.survey_figures.fig10b import LOWEST_SUPPLY, TECHNIQUES, mode_for  # noqa: E402
+from experiments.survey_figures.fig10b import TECHNIQUES  # noqa: E402
 
 QUANTITIES = {
     "activity": ("Switching activity a cycle", "activity over that of 16 bit [1]"),
@@ -41,17 +42,11 @@ def path_at(part: ScalableMultiplier, supply_v: float, freq_ghz: float) -> float
 
 def model_row(part: ScalableMultiplier, modes: tuple[Mode, ...], technique: str, bits: int) -> dict[str, Any]:
     """Activity, path and supply at a width."""
-    mode = mode_for(modes, technique, bits)
-    wide, lanes = float(bits), float(mode.lanes)
-    slot = part.width_bits / lanes
-    divisor = scaled_divisor(part.gating_exponent, part.subword_exponent, lanes, slot, wide, wide)
-    freq = float(part.clock_ghz) / lanes
-    volts = float(part.supply_v) if technique == "DAS" else float(LOWEST_SUPPLY(part, wide, freq))
-    needed = float(LOWEST_SUPPLY(part, wide, part.clock_ghz))  # at the full clock: what the shorter path alone allows
+    point = multiplier_point(part, modes, technique, bits, bits)
+    lanes, activity = point.mode.lanes, float(point.activity)
     return {
-        "kind": "model", "technique": technique, "bits": bits, "lanes": mode.lanes, "activity": 1.0 / float(divisor),
-        "activity_a_word": 1.0 / float(divisor) / lanes, "path": path_at(part, needed, float(part.clock_ghz)),
-        "supply": volts,
+        "kind": "model", "technique": technique, "bits": bits, "lanes": lanes, "activity": activity,
+        "activity_a_word": activity / lanes, "path": float(point.path), "supply": float(point.supply_v),
     }  # fmt: skip
 
 
@@ -74,7 +69,8 @@ def published_rows() -> list[dict[str, Any]]:
             "activity": None, "activity_a_word": None, "path": None, "supply": None,
         }  # fmt: skip
         if point.series.startswith("supply"):
-            lanes = mode_for(modes, technique, int(point.x)).lanes
+            width, name = int(point.x), technique if technique in TECHNIQUES else "DAS"  # 16 b: one lane, as in all
+            lanes = mode_for(modes, name, width, width, part.width_bits, part.name).lanes
             path = path_at(part, point.y, float(part.clock_ghz) / lanes)
             found.append(row | {"kind": "derived: V-f law of the model", "path": path})
             row |= {"supply": point.y}

@@ -73,13 +73,6 @@ def test_the_square_root_law_meets_horowitz_where_it_was_put_and_exceeds_him_at_
     assert found[1024] / points[1024] == pytest.approx(2.5 * 128**0.5 / 25)  # 8 kB to 1 MB is 128 times
 
 
-def test_dvafs_takes_the_most_subwords_that_hold_the_operands(figs):
-    modes = importlib.import_module("cooptim.hardware.load").load_machine("envision").modes
-    lanes = [figs["fig10b"].mode_for(modes, "DVAFS", bits).lanes for bits in (1, 4, 5, 8, 9, 16)]
-    assert lanes == [4, 4, 2, 2, 1, 1]
-    assert {figs["fig10b"].mode_for(modes, "DVAS", bits).lanes for bits in (1, 4, 16)} == {1}
-
-
 def test_power_against_precision_meets_the_published_points(figs, root):
     model = figs["fig10b"].rows()
     beside = figs["fig10b"].compared(model)

@@ -4,7 +4,7 @@ import pytest
 
 from cooptim.hardware import load_machine_file
 from cooptim.hardware.circuit_file import load_multiplier
-from cooptim.hardware.operating_point import TECHNIQUES, multiplier_point, operating_point
+from cooptim.hardware.operating_point import TECHNIQUES, mode_for, multiplier_point, operating_point
 
 FILE, PART = load_machine_file("envision"), load_multiplier("dvafs_multiplier_40nm")
 MODES = FILE.machine.modes
@@ -67,3 +67,9 @@ def test_the_multiplier_meets_its_published_supplies_and_energies():
 def test_what_the_machine_lacks_is_named_with_what_is_legal(technique, bits, message):
     with pytest.raises(ValueError, match=message):
         operating_point(FILE, technique, *bits)
+
+
+def test_dvafs_takes_the_most_subwords_that_hold_the_operands():
+    lanes = [mode_for(MODES, "DVAFS", bits, bits, 16, "envision").lanes for bits in (1, 4, 5, 8, 9, 16)]
+    assert lanes == [4, 4, 2, 2, 1, 1]
+    assert {mode_for(MODES, "DVAS", bits, bits, 16, "envision").lanes for bits in (1, 4, 16)} == {1}
