@@ -20,6 +20,7 @@ from cooptim.design.design import Design
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz, supply_for_clock
 from cooptim.hardware.intervals import Draw
 from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import array_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.network.stats import Stats
@@ -81,7 +82,7 @@ class Ranking:
 def design_on(machine: Machine, design: Design, stated: Machine) -> Design:
     """A design of the machine `stated` as it runs on another of its structure: supply, clock and given buffer size."""
     wide = machine.datapath.width_bits
-    widest = jnp.minimum(jnp.maximum(design.weight_bits, design.input_bits), float(wide))
+    widest = jnp.maximum(*array_bits(machine.mechanisms, machine.datapath, design.weight_bits, design.input_bits))
     path = critical_path(machine.supply, wide, widest)
     need = supply_for_clock(machine.supply, design.freq_ghz, path)
     needed = supply_for_clock(stated.supply, design.freq_ghz, critical_path(stated.supply, wide, widest))
