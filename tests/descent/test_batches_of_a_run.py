@@ -12,7 +12,7 @@ import cooptim
 from cooptim.data import data_from_batches
 from cooptim.descent import step
 from cooptim.descent.checkpoint import Checkpoints
-from cooptim.descent.loop import float_stage, run_stage
+from cooptim.descent.loop import control_at, float_stage, run_stage
 from cooptim.descent.plan import Plan
 from cooptim.descent.run import optimize
 from cooptim.descent.step import init_state
@@ -106,3 +106,18 @@ def test_rows_of_features_are_not_augmented(task):
         optimize(network, task.machine, data, plan=plan)
     with pytest.raises(ValueError, match="plan: augment 'mixup' is not known; use one of none, crop_flip"):
         Plan(augment="mixup")
+
+
+def test_each_step_changes_the_same_images_another_way(task):
+    stage = dataclasses.replace(float_stage(task), weight_rate=0.0)  # nothing learns: only the images may differ
+    x, y = task.data.batch(0, 0, 16)
+    losses = []
+    for _ in range(2):
+        knobs = calibrated_knobs(task, task.network.params, task.network.state, 8.0)
+        params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), task.network.params)
+        state = init_state(params, task.network.state, knobs, task.seed)
+        for _ in range(3):
+            control = control_at(task.plan, stage, state.knobs, 0, stage.phase)
+            state, seen = task.step(state, control, x, y)
+            losses.append(float(seen.loss))
+    assert len(set(losses[:3])) == 3 and losses[:3] == losses[3:]

@@ -81,6 +81,7 @@ def test_codes_by_hand(tmp_path):
     stored = link_effect(link, path, point())
     np.testing.assert_allclose(stored.moved(0.25, "W"), weights / np.array([16, 8, 4]))
     np.testing.assert_allclose(stored.read(0.25, "W"), weights / np.array([16, 8, 4]))
+    np.testing.assert_allclose(stored.words_w, (8 + 4) / np.array([16, 8, 4]))  # a weight and the run before it
     mask = machine_with(tmp_path, {"link": MASK}).mechanisms.link
     assert float(code_bits(mask, path, "I", 6.0, 0.5)) == 4.0  # a flag and half of six bits
     assert float(code_bits(mask, path, "W", 8.0, 1.0)) == 8.0  # raw is shorter than 9
