@@ -171,7 +171,9 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
     ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
     saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
     for i in np.argsort(-saving):  # most of them save nothing: only those that do are checked
-        if saving[i] <= 0.0 or not violations(space, still[i].design):
+        if saving[i] <= 0.0:
+            break
+        if not violations(space, still[i].design):
             best = (still[i], float(saving[i]))
             break
     changed = width_moves(space, design, -1) + width_moves(space, design, +1) + mode_moves(space, design)
@@ -179,7 +181,7 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
     for move in changed:
         moved, _ = price(task, params, state, move.design, limits.latency_ns)
         saved = 1.0 - float(moved.total_energy_pj) / now
-        if saved <= max(best[1], 0.0) or float(moved.total_latency_ns) > limits.latency_ns * (1 + 1e-6):
+        if saved <= best[1] or float(moved.total_latency_ns) > limits.latency_ns * (1 + 1e-6):
             continue
         accuracy, moved_loss = task.measure.accuracy(params, state, move.design, data.x_val, data.y_val)
         if moved_loss <= loss + LOSS_LEEWAY and accuracy >= limits.val_accuracy:

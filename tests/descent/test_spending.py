@@ -8,6 +8,7 @@ import pytest
 
 from cooptim.descent import finalize
 from cooptim.descent.finalize import Limits
+from cooptim.descent.moves import Move
 from cooptim.descent.task import Task
 from cooptim.design.design import Design
 
@@ -95,3 +96,18 @@ def test_no_way_is_said_so(task):
 def test_one_layer_that_cannot_take_what_was_freed_is_no_way(task):
     task = accepting(lambda t: t[0] == 0.8)  # spending everything of layer 1 gives 80 pJ, far below 95
     assert finalize._spent(task, None, None, START, dataclasses.replace(LIMITS, energy_pj=95.0)) is None
+
+
+@pytest.mark.parametrize("energies, taken", [([30.0, 55.0, 58.0], "fits"), ([30.0, 60.0, 61.0], None)])
+def test_the_move_that_saves_most_of_those_that_can_be_built_is_named(task, monkeypatch, energies, taken):
+    moves = [Move(name, cut(k, k), False) for k, name in enumerate(("too large", "fits", "dearer"))]
+    monkeypatch.setattr(finalize, "hardware_moves", lambda space, design: moves)
+    monkeypatch.setattr(finalize, "violations", lambda space, design: ["no"] if design is moves[0].design else [])
+    for kind in ("width_moves", "mode_moves", "legal_moves"):
+        monkeypatch.setattr(finalize, kind, lambda *_: [])
+    prices = types.SimpleNamespace(energy_pj=np.asarray(energies), latency_ns=np.ones(3))
+    object.__setattr__(task, "space", None)
+    object.__setattr__(task, "pricer", types.SimpleNamespace(many=lambda *_: prices))
+    move, saving, count = finalize.best_move(task, None, None, START, LIMITS)
+    # 60 pJ before: 55 saves a twelfth; what costs as much or more saves nothing, and nothing is not less than nothing
+    assert (move and move.name, count) == (taken, 3) and saving == pytest.approx(1 / 12 if taken else 0.0)
