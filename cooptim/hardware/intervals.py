@@ -22,6 +22,11 @@ from cooptim.hardware.restate import checked_values
 
 _COMPLETES = "reference.shares.control"  # is what the other shares leave
 _FILLS = {"reference.layer.K": "datapath.rows", "reference.layer.OX": "datapath.cols"}  # multiples of
+_TIED = {  # one number in several places, where they are stated alike
+    "buffer.min_size": "buffer.size",
+    "buffer.max_size": "buffer.size",
+    "mechanisms.error_prone_supply.floor_v": "supply.floor_v",
+}
 _MOST_DRAWS = 40  # batches tried before a file counts as without a legal draw
 
 
@@ -153,18 +158,31 @@ def _plans(files: Sequence[MachineFile]) -> list[_Plan]:
     for k, (file, numbers) in enumerate(zip(files, every, strict=True)):
         spans = []
         for path, q in drawn_numbers(file).items():
-            alike = sum(path in other and _same(other[path], q) for other in every) > 1
-            key = (path, q.value, q.unit, q.interval, q.source) if alike else (k, path)
+            name, stated = path, q
+            if path in _TIED and _as_wide(numbers[_TIED[path]], q):
+                name, stated = _TIED[path], numbers[_TIED[path]]
+            alike = sum(name in other and _same(other[name], stated) for other in every) > 1
+            key = (name, stated.value, stated.unit, stated.interval, stated.source) if alike else (k, name)
             low, high = q.interval or (q.value, q.value)
-            step = int(numbers[_FILLS[path]].value) if path in _FILLS else int(q.quantity == "count")
+            step = int(numbers[_FILLS[path]].value) if path in _FILLS else int(_whole(q))
             spans.append(_Span(path, axes.setdefault(key, len(axes)), low, high, step))
         shares = {path: q.value for path, q in numbers.items() if path.startswith("reference.shares.")}
         plans.append(_Plan(tuple(spans), shares))
     return plans
 
 
+def _whole(q: Quantity) -> bool:
+    """Whether only whole numbers are drawn: counts, and bits that are stated whole."""
+    stated = (q.value, *(q.interval or ()))
+    return q.quantity == "count" or q.quantity == "size" and all(x == int(x) for x in stated)
+
+
+def _as_wide(a: Quantity, b: Quantity) -> bool:
+    return (a.value, a.interval) == (b.value, b.interval)
+
+
 def _same(a: Quantity, b: Quantity) -> bool:
-    return (a.value, a.unit, a.interval, a.source) == (b.value, b.unit, b.interval, b.source)
+    return _as_wide(a, b) and (a.unit, a.source) == (b.unit, b.source)
 
 
 def _hypercube(rng: np.random.Generator, samples: int, axes: int) -> Float[np.ndarray, "sample axis"]:

@@ -10,7 +10,7 @@ import pytest
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.intervals import design_on, influences, ranking, spread
 from cooptim.hardware.intervals import draw_machines, drawn_numbers
-from cooptim.hardware.load import MachineFile, load_machine_file
+from cooptim.hardware.load import MachineFile, load_machine_file, machine_names
 from cooptim.hardware.restate import as_written, in_other_units
 from cooptim.hardware.schema import MachineSchema
 from cooptim.mapping.frontier import tilings
@@ -203,3 +203,20 @@ def test_a_file_in_other_units_is_the_same_machine():
         assert other.numbers[path].value == pytest.approx(q.value, rel=1e-12)
         if q.interval:
             assert other.numbers[path].interval == pytest.approx(q.interval, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", machine_names())
+def test_every_machine_of_the_package_can_be_drawn_and_states_one_number_once(name):
+    file = load_machine_file(name)
+    drawn = draw_machines([file], 8, seed=1).each[0]
+    numbers = file.numbers
+    for twin, path in (
+        ("buffer.min_size", "buffer.size"), ("mechanisms.error_prone_supply.floor_v", "supply.floor_v"),
+    ):  # fmt: skip
+        if twin in drawn.values and numbers[twin].interval == numbers[path].interval:
+            np.testing.assert_array_equal(drawn.values[twin], drawn.values[path])
+    for path, values in drawn.values.items():
+        low, high = numbers[path].interval
+        assert np.all((values >= low - 1e-9) & (values <= high + 1e-9)), path
+        if path == "mechanisms.analog_array.adc":
+            assert set(values) <= {8.0, 9.0}
