@@ -4,7 +4,7 @@ import argparse
 
 from rich.console import Console
 
-from cooptim.cli.intervals import Contender, show_intervals
+from cooptim.cli.intervals import Contender, full_width, show_intervals
 from cooptim.cli.model import network, sample
 from cooptim.cli.quantity import positive
 from cooptim.cost.evaluate import evaluate
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     console.print(cost_table(evaluate(workload, machine, design, stats, period_ns=period)))
     if options.intervals:
-        name = options.design or ("16 b" if options.against is None else f"16 b on {file.name}")
+        wide_name = full_width(file)
+        name = options.design or (wide_name if options.against is None else f"{wide_name} on {file.name}")
         show_intervals(console, options, workload, Contender(name, file, design, stats), period)
     return 0

@@ -34,7 +34,7 @@ class Contender:
 def show_intervals(
     console: Console, options: argparse.Namespace, workload: Workload, first: Contender, period_ns: float | None
 ) -> None:
-    """Prints what the intervals do to the design, and to its ranking against --against or the 16-bit design.
+    """Prints what the intervals do to the design, and to its ranking against --against or the full-width design.
 
     Raises ValueError for a number of samples or an opponent that cannot be.
     """
@@ -67,12 +67,12 @@ def show_intervals(
 
 
 def _opponent(options: argparse.Namespace, workload: Workload, first: Contender) -> list[Contender]:
-    """What the design is held against: a design file on the same machine, another machine, or the 16-bit design."""
+    """What the design is held against: a design file on the same machine, another machine, or the full-width design."""
     against = options.against
     if against is None:
         if options.design is None:
             return []
-        return [Contender("16 b", first.file, *wide(workload, first.file.machine))]
+        return [Contender(full_width(first.file), first.file, *wide(workload, first.file.machine))]
     if _is_design(against):
         machine = first.file.machine
         design, stats = load_design(against, workload, machine), load_stats(against, workload)
@@ -80,7 +80,12 @@ def _opponent(options: argparse.Namespace, workload: Workload, first: Contender)
     other = load_machine_file(against)
     if other.name == first.file.name and other.spec != first.file.spec:
         raise ValueError(f"--against {against}: named {other.name} as --machine is; give one of them another name")
-    return [Contender(f"16 b on {other.name}", other, *wide(workload, other.machine))]
+    return [Contender(f"{full_width(other)} on {other.name}", other, *wide(workload, other.machine))]
+
+
+def full_width(file: MachineFile) -> str:
+    """Name of the design whose operands all have the datapath's width: '16 b' on Envision."""
+    return f"{file.machine.datapath.width_bits} b"
 
 
 def _is_design(path: str) -> bool:
