@@ -57,6 +57,15 @@ def descend(
 
     Descent with travelling budgets, widths frozen for the last part, snap, repair, fine-tuning, repair.
     """
+    stage, begin = descent_stage(task, params, state, limits, name, bits)
+    end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
+    return landed(task, end, phase, history, limits, name, bits, checkpoints, progress)
+
+
+def descent_stage(
+    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None
+) -> tuple[Stage, TrainState]:
+    """(the stage of a descent from the float parent, where it begins)."""
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
     begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
@@ -69,7 +78,15 @@ def descend(
         refit=lambda state, phase: best_hardware(task, state, phase, period),
         **_budgets(task, begin, phase, limits),
     )  # fmt: skip
-    end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
+    return stage, begin
+
+
+def landed(
+    task: Task, end: TrainState, phase: Phase, history: dict[str, np.ndarray], limits: Limits, name: str,
+    bits: int | None, checkpoints: Checkpoints | None, progress: Progress | None,
+) -> Descent:  # fmt: skip
+    """The legal design of a descent that has ended: snap, repair, fine-tuning, repair."""
+    period = limits.latency_ns
     soft = decode(task, end.knobs, phase)
     end = dataclasses.replace(end, state=settled(task, end.params, end.state, soft))
     relaxed, _ = price(task, end.params, end.state, soft, period)

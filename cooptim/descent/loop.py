@@ -17,7 +17,7 @@ from cooptim.descent.task import Task
 from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 
 HISTORY = ("step", "loss", "accuracy", "log_energy", "log_latency", "multiplier_energy", "weight_bits", "density")
-_EVERY = 10  # steps between two rows of the history
+EVERY = 10  # steps between two rows of the history
 
 Progress = Any  # an object with stage(name, total), step(metrics), done(); see cooptim.reporting.progress
 
@@ -89,8 +89,7 @@ def run_stage(
 ) -> tuple[TrainState, Phase, dict[str, np.ndarray]]:
     """Runs a stage to its end, or on from its last checkpoint; returns state, phase at the end and history."""
     plan, data = task.plan, task.data
-    rows = stage.steps // _EVERY + 1
-    history = {name: np.full(rows, np.nan, np.float32) for name in HISTORY}
+    history = empty_history(stage)
     phase, first = stage.phase, 0
     if checkpoints is not None and checkpoints.latest(stage.name) is not None:
         first, saved = checkpoints.restore(stage.name, {"state": state, "phase": phase, "history": history})
@@ -99,20 +98,15 @@ def run_stage(
         progress.stage(stage.name, stage.steps)
     saved_at, seen = time.monotonic(), None
     for step in range(first, stage.steps):
-        if stage.freeze and step == math.ceil(plan.freeze_share * stage.steps):
-            design = task.decode(state.knobs, plan.end_temperature, phase)
-            phase = dataclasses.replace(
-                phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
-            )
-            if stage.refit is not None:
-                state = dataclasses.replace(state, knobs=stage.refit(state, phase))
+        if stage.freeze and step == freeze_step(plan, stage):
+            state, phase = frozen_widths(task, stage, state, phase)
         control = control_at(plan, stage, state.knobs, step, phase)
         state, seen = task.step(state, control, *data.batch(task.seed + 1000 * stage.order, step, plan.batch))
-        if step % _EVERY == 0:
-            _record(history, step, seen)
+        if step % EVERY == 0:
+            record(history, step, seen)
             if progress is not None:
                 progress.step(step + 1, loss=float(seen.loss), energy_pj=math.exp(float(seen.log_cost[0])))
-            if not math.isfinite(history["loss"][step // _EVERY]):
+            if not math.isfinite(history["loss"][step // EVERY]):
                 raise FloatingPointError(
                     f"stage {stage.name}: the loss is not a number after step {step}; "
                     f"lower the learning rates of the plan (weights {stage.weight_rate:g})"
@@ -125,8 +119,30 @@ def run_stage(
     return state, phase, history
 
 
-def _record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
-    row = step // _EVERY
+def empty_history(stage: Stage) -> dict[str, np.ndarray]:
+    """A history without any row written."""
+    return {name: np.full(stage.steps // EVERY + 1, np.nan, np.float32) for name in HISTORY}
+
+
+def freeze_step(plan: Plan, stage: Stage) -> int:
+    """The step before which a stage that freezes its widths does so."""
+    return math.ceil(plan.freeze_share * stage.steps)
+
+
+def frozen_widths(task: Task, stage: Stage, state: TrainState, phase: Phase) -> tuple[TrainState, Phase]:
+    """State and phase once the widths of the moment are held, the hardware fitted to them."""
+    design = task.decode(state.knobs, task.plan.end_temperature, phase)
+    phase = dataclasses.replace(
+        phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
+    )
+    if stage.refit is not None:
+        state = dataclasses.replace(state, knobs=stage.refit(state, phase))
+    return state, phase
+
+
+def record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
+    """Writes what a step saw into its row of the history."""
+    row = step // EVERY
     values = (
         step, seen.loss, seen.accuracy, seen.log_cost[0], seen.log_cost[1], seen.multipliers[0],
         np.mean(np.asarray(seen.weight_bits)), np.mean(np.asarray(seen.weight_density)),

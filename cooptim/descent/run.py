@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.data import Dataset, check_head
-from cooptim.descent.budget import BOUND_SHARE, require_reachable, resolve
+from cooptim.descent.budget import BOUND_SHARE, Setting, require_reachable, resolve
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.descend import Descent, descend, train_uniform
 from cooptim.descent.finalize import Limits, best_move
-from cooptim.descent.fingerprint import claim, fingerprint
+from cooptim.descent.fingerprint import claim, fingerprint, versions
 from cooptim.descent.loop import Progress, float_stage, run_stage
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
-from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, settled
+from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, seen_signs, settled
 from cooptim.hardware.machine import Machine
 from cooptim.network.trace import Network
 
@@ -58,13 +58,13 @@ def optimize(
     """
     plan = plan_for(len(data.x_train)) if plan is None else plan
     budget = DEFAULT_BUDGET if budget is None else budget
-    check_head(data, _outputs(network, data.x_train[: plan.chunk]))
+    check_head(data, outputs(network, data.x_train[: plan.chunk]))
     task = build_task(network, machine, data, plan, seed, network.params, network.state)
     require_reachable(task.space, budget)
     mine = fingerprint(network, machine, data, budget, plan, seed)
     checkpoints = _checkpoints(out, resume, mine)
-    params, state = float_parent(task, checkpoints, progress)
-    if _signs(task, params, state) != task.space.input_signed:
+    params, state = float_parent(task, network.params, network.state, checkpoints, progress)
+    if seen_signs(task, params, state) != task.space.input_signed:
         task = build_task(network, machine, data, plan, seed, params, state)
     reference, dense_pj = reference_16b(task, params, state)
     setting = resolve(task.space, budget, reference.report)
@@ -77,26 +77,38 @@ def optimize(
         task, params, state, limits, "joint", None, checkpoints, progress, uniform, setting.bound_pj,
         stands=not setting.lifted,
     )  # fmt: skip
-    move, saving, count = best_move(
-        task, joint.final.params, joint.final.state, joint.final.design,
-        dataclasses.replace(limits, energy_pj=None),
-    )  # fmt: skip
     designs = {
         "reference_16b": reference, "best_uniform": uniform, "best_uniform_pruned": pruned.final, "final": joint.final
     }  # fmt: skip
+    designs = {name: tested(task, one) for name, one in designs.items()}
+    accuracy = (float_val, accuracy_on_test(task, params, state, plain))
+    result = assembled(task, budget, setting, limits, accuracy, dense_pj, designs, joint)
     if progress is not None:
         progress.done()
+    return result
+
+
+def assembled(
+    task: Task, budget: Budget, setting: Setting, limits: Limits, float_accuracy: tuple[float, float], dense_pj: float,
+    designs: dict[str, Priced], joint: Descent,
+) -> Result:  # fmt: skip
+    """The result of a run from its parts, local optimality measured; `float_accuracy` is (validation, test)."""
+    final = joint.final
+    move, saving, count = best_move(
+        task, final.params, final.state, final.design, dataclasses.replace(limits, energy_pj=None)
+    )
+    reference_pj = float(designs["reference_16b"].report.total_energy_pj)
     return Result(
         workload=task.space.workload,
-        machine=machine,
+        machine=task.machine,
         budget=dataclasses.replace(
             budget, energy_pj=setting.energy_pj, latency_ns=setting.latency_ns, lift=setting.lifted,
-            energy_ratio=float(reference.report.total_energy_pj) / setting.energy_pj if setting.energy_pj else None,
+            energy_ratio=reference_pj / setting.energy_pj if setting.energy_pj else None,
         ),
-        seed=seed,
-        float_test_accuracy=_test(task, params, state, plain),
-        float_val_accuracy=float_val,
-        designs={name: _tested(task, one) for name, one in designs.items()},
+        seed=task.seed,
+        float_test_accuracy=float_accuracy[1],
+        float_val_accuracy=float_accuracy[0],
+        designs=designs,
         dense_16b_pj=dense_pj,
         relaxed=joint.relaxed,
         bound_pj=setting.bound_pj,
@@ -104,7 +116,7 @@ def optimize(
         local={"best_saving": saving, "moves": count, "move": "none" if move is None else move.name},
         relaxed_parts=RELAXED_PARTS,
         snap_drop=joint.snap_drop,
-        versions=mine["versions"],
+        versions=versions(),
     )  # fmt: skip
 
 
@@ -175,12 +187,14 @@ def _energy(one: Priced) -> float:
     return float(one.report.total_energy_pj)
 
 
-def float_parent(task: Task, checkpoints: Checkpoints | None, progress: Progress | None) -> tuple[Any, Any]:
-    """(params, state) after float training, batch statistics up to date; those of the network at 0 steps."""
+def float_parent(
+    task: Task, params: Any, state: Any, checkpoints: Checkpoints | None, progress: Progress | None
+) -> tuple[Any, Any]:
+    """(params, state) after float training from these, batch statistics up to date; the same at 0 steps."""
     if task.plan.float_steps == 0:
-        return task.network.params, task.network.state
-    knobs = calibrated_knobs(task, task.network.params, task.network.state, task.plan.start_bits)
-    begin = init_state(_copy(task.network.params), _copy(task.network.state), knobs, task.seed)
+        return params, state
+    knobs = calibrated_knobs(task, params, state, task.plan.start_bits)
+    begin = init_state(_copy(params), _copy(state), knobs, task.seed)
     end, _, _ = run_stage(task, float_stage(task), begin, checkpoints, progress)
     return end.params, settled(task, end.params, end.state, float_design(task, end.knobs))
 
@@ -190,22 +204,17 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
 
 
-def _signs(task: Task, params: Any, state: Any) -> tuple[bool, ...]:
-    from cooptim.descent.task import observe
-
-    seen = observe(task.network, params, state, task.data, task.plan.chunk)
-    return tuple(bool(low < 0) for low in np.asarray(seen.input_min))
-
-
-def _test(task: Task, params: Any, state: Any, design: Any) -> float:
+def accuracy_on_test(task: Task, params: Any, state: Any, design: Any) -> float:
+    """Accuracy on the test set, for the end of a run."""
     return task.measure.accuracy(params, state, design, task.data.x_test, task.data.y_test)[0]
 
 
-def _tested(task: Task, one: Priced) -> Priced:
-    return dataclasses.replace(one, test_accuracy=_test(task, one.params, one.state, one.design))
+def tested(task: Task, one: Priced) -> Priced:
+    """A design with its accuracy on the test set."""
+    return dataclasses.replace(one, test_accuracy=accuracy_on_test(task, one.params, one.state, one.design))
 
 
-def _outputs(network: Network, x: np.ndarray) -> int:
+def outputs(network: Network, x: np.ndarray) -> int:
     """Number of logits an image; ValueError unless the network returns one row of them for each."""
     found = jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], network.params, network.state, x)
     shape = getattr(found, "shape", None)

@@ -62,8 +62,13 @@ def build_task(
     network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, params: Any, state: Any
 ) -> Task:
     """A Task whose signs of inputs are those seen with these parameters."""
-    seen = observe(network, params, state, data, plan.chunk)
-    signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
+    return signed_task(network, machine, data, plan, seed, _signs(network, params, state, data, plan))
+
+
+def signed_task(
+    network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, signed: tuple[bool, ...]
+) -> Task:
+    """A Task with the given signs of inputs."""
     space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed)
     return Task(
         network,
@@ -78,6 +83,16 @@ def build_task(
         compiled(space.init),
         compiled(space.decode),
     )
+
+
+def seen_signs(task: Task, params: Any, state: Any) -> tuple[bool, ...]:
+    """Whether an input of each layer goes below 0 with these parameters."""
+    return _signs(task.network, params, state, task.data, task.plan)
+
+
+def _signs(network: Network, params: Any, state: Any, data: Dataset, plan: Plan) -> tuple[bool, ...]:
+    seen = observe(network, params, state, data, plan.chunk)
+    return tuple(bool(low < 0) for low in np.asarray(seen.input_min))
 
 
 def observe(network: Network, params: Any, state: Any, data: Dataset, chunk: int) -> Any:

@@ -39,7 +39,7 @@ def main() -> None:
     plan = plan_for(len(data.x_train))
     plan = dataclasses.replace(plan, steps=args.steps or plan.steps, batch=args.batch)
     task = build_task(network, machine, data, plan, args.seed, network.params, network.state)
-    params, state = float_parent(task, None, None)
+    params, state = float_parent(task, task.network.params, task.network.state, None, None)
     reference, _ = reference_16b(task, params, state)
     deadline_ns = float(reference.report.total_latency_ns)
     bound_pj = energy_bound_pj(network.workload, machine, deadline_ns, tilings=task.space.tilings).bound_pj
