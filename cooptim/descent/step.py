@@ -93,16 +93,20 @@ def project(space: DesignSpace, knobs: Knobs) -> Knobs:
     )
 
 
-def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float[Array, ""], Any]]:
-    """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`."""
+def make_loss(
+    network: Network, space: DesignSpace, price: Callable[..., Any] = evaluate
+) -> Callable[..., tuple[Float[Array, ""], Any]]:
+    """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`.
+
+    Args:
+      price: called as `evaluate` is; its `total_energy_pj`, `total_latency_ns` and `area_mm2` meet the budgets.
+    """
 
     def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
         design = space.decode(knobs, control.temperature, control.phase)
         logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key)
         task = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-        report = evaluate(
-            space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings
-        )
+        report = price(space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings)
         costs = jnp.stack([report.total_energy_pj, report.total_latency_ns, report.area_mm2])
         log_cost = jnp.log(costs).astype(task.dtype)
         c = excess(log_cost, control.budgets)
@@ -114,14 +118,18 @@ def make_loss(network: Network, space: DesignSpace) -> Callable[..., tuple[Float
 
 
 def make_step(
-    network: Network, space: DesignSpace, augment: Augmentation | None = None
+    network: Network,
+    space: DesignSpace,
+    augment: Augmentation | None = None,
+    price: Callable[..., Any] = evaluate,
 ) -> Callable[[TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]]:
     """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated.
 
     Args:
       augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
+      price: what meets the budgets, as in `make_loss`; a rival's proxy, for instance.
     """
-    loss = make_loss(network, space)
+    loss = make_loss(network, space, price)
 
     def step(old, control, x, labels):  # type: ignore[no-untyped-def]
         key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))
