@@ -30,6 +30,9 @@ class Probe:
       mask: (site, weight leaf, knobs of the site) -> the leaf as it is stored, for uses outside multiplies.
       over_trips: for each measurement, how the trips of a scan over constant weights reduce: (array) -> over axis 0.
       absent: for each measurement, its value where a branch does not run the layer.
+      result: (site, mac, W, I as they were multiplied, outputs, knobs of the site) -> the outputs as they are left;
+        None leaves them. Sites in closed calls have none.
+      at_trip: (site, its knobs, trip) -> its knobs in one trip of a scan over constant weights; None for the same ones.
     """
 
     touch: Callable[[Site, Any, Any, Any], tuple[Any, Any, dict[str, Any]]]
@@ -37,6 +40,8 @@ class Probe:
     over_trips: Mapping[str, Callable[[Any], Any]]
     absent: Mapping[str, float]
     multiply: Callable[[Site, Callable[[Any, Any], Any], Any, Any, Any], tuple[Any, dict[str, Any]]] | None = None
+    result: Callable[[Site, Callable[[Any, Any], Any], Any, Any, Any, Any], Any] | None = None
+    at_trip: Callable[[Site, Any, Any], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +100,10 @@ class Interpreter:
             out, measured = self.probe.multiply(site, mac, w, i, own)
             return [out], {site.path: measured}
         w, i, measured = self.probe.touch(site, w, i, own)
-        return [mac(w, i)], {site.path: measured}
+        out = mac(w, i)
+        if self.probe.result is not None:
+            out = self.probe.result(site, mac, w, i, out, own)
+        return [out], {site.path: measured}
 
     def _boundary(self, eqn: Any, args: list[Any], path: Path, knobs: Knobs) -> tuple[list[Any], Measured]:
         found: Measured = {}
@@ -122,13 +130,20 @@ class Interpreter:
         each_trip = {p: k for p, k in knobs.items() if self._differs(p, path)}
         constant = {p: k for p, k in knobs.items() if p not in each_trip}
 
-        def trip(carry: list[Any], item: tuple[list[Any], Knobs]) -> tuple[list[Any], tuple[list[Any], Measured]]:
-            outs, found = self.run(params["jaxpr"], [*consts, *carry, *item[0]], path + (0,), {**constant, **item[1]})
+        at_trip = self.probe.at_trip
+        count = None if at_trip is None else jnp.arange(params["length"])
+
+        def trip(carry: list[Any], item: tuple[list[Any], Knobs, Any]) -> tuple[list[Any], tuple[list[Any], Measured]]:
+            own = constant
+            if at_trip is not None:
+                own = {p: at_trip(self.plan.sites[p], k, item[2]) for p, k in constant.items()}
+            outs, found = self.run(params["jaxpr"], [*consts, *carry, *item[0]], path + (0,), {**own, **item[1]})
             return outs[:n_carry], (outs[n_carry:], found)
 
         carry, (ys, found) = jax.lax.scan(
-            trip, carry, (xs, each_trip), length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
-        )
+            trip, carry, (xs, each_trip, count), length=params["length"], reverse=params["reverse"],
+            unroll=params["unroll"],
+        )  # fmt: skip
         reduced = {
             p: m if self._differs(p, path) else {key: self.probe.over_trips[key](value) for key, value in m.items()}
             for p, m in found.items()

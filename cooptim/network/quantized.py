@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cooptim.network.errors import ErrorRates, SiteErrors, at_trip, site_errors
 from cooptim.network.fake import fixed_input_product, nonzero_share, pruned_words, signed_words, unsigned_words
 from cooptim.network.flow import Path
 from cooptim.network.interpret import Measured, Probe, measure_dtype
 from cooptim.network.plan import Site
-from cooptim.relax import bitwidth, mask
+from cooptim.relax import bit_errors, bitwidth, mask
 
 
 class OperandDesign(Protocol):
@@ -53,7 +54,10 @@ class OperandDesign(Protocol):
 
 
 class SiteKnobs(NamedTuple):
-    """Design of one site; scalars, or one value a trip. `mask` is the threshold of the leaf's first user."""
+    """Design of one site; scalars, or one value a trip. `mask` is the threshold of the leaf's first user.
+
+    `errors` are None where nothing is to go wrong.
+    """
 
     weight_bits: Any
     weight_step: Any
@@ -62,6 +66,7 @@ class SiteKnobs(NamedTuple):
     input_bits: Any
     input_step: Any
     input_range: Any
+    errors: SiteErrors | None = None
 
 
 FIELDS = ("weight_bits", "weight_step", "weight_range", "threshold", "input_bits", "input_step", "input_range")
@@ -95,11 +100,16 @@ def off_rows(off: str | Collection[str], names: Sequence[str]) -> Off:
 
 
 def site_knobs(
-    design: OperandDesign, rows: Mapping[Path, np.ndarray], mask_rows: Mapping[Path, np.ndarray], off: Off, layers: int
+    design: OperandDesign,
+    rows: Mapping[Path, np.ndarray],
+    mask_rows: Mapping[Path, np.ndarray],
+    off: Off,
+    layers: int,
+    errors: ErrorRates | None = None,
 ) -> dict[Path, SiteKnobs]:
-    """The design, by site; rows that are off get a width beyond quantizing and no threshold.
+    """The design, by site, and what goes wrong there; rows that are off get a width beyond quantizing and no threshold.
 
-    Raises ValueError when the design has another number of layers.
+    Raises ValueError when the design or the errors have another number of layers.
     """
     for field in (*FIELDS, "input_signed"):
         found = len(getattr(design, field)) if field == "input_signed" else np.shape(getattr(design, field))
@@ -117,19 +127,32 @@ def site_knobs(
     def pick(values: Array, at: np.ndarray) -> Array:
         return jax.lax.index_in_dim(values, int(at), keepdims=False) if at.ndim == 0 else values[at]
 
-    return {
+    knobs = {
         path: SiteKnobs(
             *(pick(arrays[field], mask_rows[path] if field == "threshold" else rows[path]) for field in FIELDS)
         )
         for path in rows
     }
+    if errors is None:
+        return knobs
+    wrong = site_errors(errors, rows, layers)
+    return {path: own._replace(errors=wrong[path]) for path, own in knobs.items()}
 
 
-def quantizing(signed: Sequence[bool], rows: Mapping[Path, np.ndarray], off: Off) -> Probe:
-    """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both."""
+def quantizing(
+    signed: Sequence[bool], rows: Mapping[Path, np.ndarray], off: Off, errors: ErrorRates | None = None
+) -> Probe:
+    """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both.
+
+    With errors, words of both are then misread and products left out at the rates of the site's knobs; the shares are
+    those of the words as they were stored.
+    """
 
     def is_off(site: Site, which: frozenset[int]) -> bool:
         return {int(row) for row in rows[site.path].ravel()} <= which
+
+    def is_signed(site: Site) -> bool:
+        return any(signed[row] for row in rows[site.path].ravel())
 
     def stored(site: Site, w: Any, knobs: SiteKnobs) -> Any:
         if site.product or not jnp.issubdtype(w.dtype, jnp.floating) or is_off(site, off.weights):
@@ -143,19 +166,24 @@ def quantizing(signed: Sequence[bool], rows: Mapping[Path, np.ndarray], off: Off
             new_w, weight_density = _weight(w, knobs, threshold)
         new_i, input_density = i, jnp.ones((), measure_dtype())
         if not is_off(site, off.inputs):
-            new_i, input_density = _input(i, knobs, any(signed[row] for row in rows[site.path].ravel()))
+            new_i, input_density = _input(i, knobs, is_signed(site))
+        if errors is not None:
+            new_w, new_i = _misread(new_w, new_i, knobs, is_signed(site))
         return new_w, new_i, {"weight_density": weight_density, "input_density": input_density}
 
     def multiply(site: Site, mac: Any, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, dict[str, Any]]:
         new_w, new_i, measured = touch(site, w, i, knobs)
         if is_off(site, off.inputs) or not jnp.issubdtype(i.dtype, jnp.floating):
             return mac(new_w, new_i), measured
-        product = fixed_input_product(mac, any(signed[row] for row in rows[site.path].ravel()))
+        product = fixed_input_product(mac, is_signed(site))
         return product(new_w, i, knobs.input_bits, knobs.input_step, knobs.input_range), measured
 
+    whole = errors is not None and (errors.input is not None or errors.accumulator is not None)
     return Probe(
         touch=touch,
-        multiply=multiply,
+        multiply=None if whole else multiply,
+        result=None if errors is None or errors.accumulator is None else _late,
+        at_trip=None if errors is None else _at_trip,
         mask=stored,
         over_trips={"weight_density": _mean, "input_density": _mean},
         absent={"weight_density": 1.0, "input_density": 1.0},
@@ -190,6 +218,32 @@ def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
     exact = knobs.input_bits >= bitwidth.OFF_BITS
     counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
     return nonzero_share(counted, jnp.where(exact, 0.0, knobs.input_step / 2)).astype(measure_dtype())
+
+
+def _misread(w: Any, i: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
+    """Both operands as their memory gives them back; words that are not quantized are none of this machine's."""
+    k = knobs
+    if (e := k.errors) is None:
+        return w, i
+    if e.weight is not None and jnp.issubdtype(w.dtype, jnp.floating):
+        w = bit_errors.misread(w, k.weight_bits, k.weight_step, k.weight_range, e.weight, e.weight_key, True)
+    if e.input is not None and jnp.issubdtype(i.dtype, jnp.floating):
+        i = bit_errors.misread(i, k.input_bits, k.input_step, k.input_range, e.input, e.input_key, signed)
+    return w, i
+
+
+def _late(site: Site, mac: Any, w: Any, i: Any, out: Any, knobs: SiteKnobs) -> Any:
+    """Sums without the products that came too late; those of operands in float are in time."""
+    del site
+    if (e := knobs.errors) is None or not jnp.issubdtype(out.dtype, jnp.floating):
+        return out
+    off = (knobs.weight_bits >= bitwidth.OFF_BITS) | (knobs.input_bits >= bitwidth.OFF_BITS)
+    rate = jnp.where(off, 0.0, e.accumulator)
+    return jnp.where(off, out, bit_errors.late_sum(out, mac(w * w, i * i), rate, e.timing_key))
+
+
+def _at_trip(site: Site, knobs: SiteKnobs, trip: Any) -> SiteKnobs:
+    return knobs if knobs.errors is None else knobs._replace(errors=at_trip(knobs.errors, trip, site.product))
 
 
 def observing() -> Probe:

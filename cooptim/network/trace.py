@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
+from cooptim.network.errors import ErrorRates
 from cooptim.network.flow import Flow, Path, UnpriceableError
 from cooptim.network.interpret import Interpreter
 from cooptim.network.plan import Leaf, Plan, WeightProduct
@@ -82,6 +83,7 @@ class Network:
         train: bool = False,
         rngs: PyTree = None,
         off: str | Collection[str] = (),
+        errors: ErrorRates | None = None,
     ) -> tuple[PyTree, PyTree, Stats]:
         """Output, new state and measured densities of the network whose operands follow `design`.
 
@@ -94,9 +96,11 @@ class Network:
           train: static; the mode of normalization and dropout.
           rngs: a key that reseeds the random streams, or whatever the traced function takes; None keeps the state's.
           off: static; 'all', or names of layers, or 'name/W' and 'name/I', that stay as they are and measure 1.
+          errors: words of quantized operands misread at the multiplies, products that come too late; None injects
+            nothing. Leaves used elsewhere are read right.
 
-        Raises ValueError for a layer that the network lacks, a design of another length, or a train program whose
-        layers differ from the workload's.
+        Raises ValueError for a layer that the network lacks, a design or errors of another length, late products in a
+        call that keeps its derivative rule, or a train program whose layers differ from the workload's.
         """
         rows_off = off_rows(off, self.layer_names)
         layers = len(self.layer_names)
@@ -104,12 +108,22 @@ class Network:
             y, new_state = self.program.call(params, state, x, rngs, train)
             return y, new_state, dense_stats(layers)
         traced, rows, mask_rows = self._traced(params, state, x, rngs, train)
-        knobs = site_knobs(design, rows, mask_rows, rows_off, layers)
-        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off))
+        if errors is not None and errors.accumulator is not None and traced.plan.boundaries:
+            self._refuse_late(traced.plan)
+        knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
+        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors))
         outs, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
         return y, new_state, Stats(*densities)
+
+    def _refuse_late(self, plan: Plan) -> None:
+        closed = [str(name) for found in plan.boundaries.values() for b in found for name in plan.names[b.site].ravel()]
+        raise ValueError(
+            f"{self.workload.name}: errors of accumulators in {', '.join(dict.fromkeys(closed))}, whose multiply "
+            "stands in a call with a derivative rule of its own and cannot be reached; leave accumulator None, or move "
+            "the rule off the multiply"
+        )
 
     def harden(self, params: PyTree, design: OperandDesign) -> PyTree:
         """`params` with each weight at or below its threshold set to zero, so that the mask survives in the weights.
