@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cooptim.network.errors import ErrorRates, SiteErrors, at_trip, site_errors
+from cooptim.network.errors import ErrorRates, at_trip, site_errors
 from cooptim.network.fake import fixed_input_product, nonzero_share, pruned_words, signed_words, unsigned_words
 from cooptim.network.flow import Path
 from cooptim.network.interpret import Measured, Probe, measure_dtype
@@ -66,7 +66,7 @@ class SiteKnobs(NamedTuple):
     input_bits: Any
     input_step: Any
     input_range: Any
-    errors: SiteErrors | None = None
+    errors: Any = None  # SiteErrors
 
 
 FIELDS = ("weight_bits", "weight_step", "weight_range", "threshold", "input_bits", "input_step", "input_range")
