@@ -18,7 +18,7 @@ from cooptim.descent.task import Task, calibrated_knobs, decode, priced, settled
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
 
-_QUANTIZER = ("weight_log2_step", "input_log2_step")
+_QUANTIZER = ("weight_log2_step", "input_log2_step", "weight_log2_scale", "codebook")
 _SNAP_LEEWAY = 0.005  # validation accuracy that a move may cost before fine-tuning, as a fraction
 
 

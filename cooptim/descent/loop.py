@@ -76,12 +76,17 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
         phase=phase,
         temperature=f(plan.start_temperature * math.exp(span * warm)),
         weight_rate=f(stage.weight_rate * cosine),
-        knob_rates=Knobs(**{name: f(rates[name]) for name in rates}),
+        knob_rates=Knobs(**{name: _each(getattr(knobs, name), f(rates[name])) for name in rates}),
         budgets=Budgets(log_cost.astype(f), active.astype(f)),
         dual_rate=f(plan.dual_rate),
         penalty=f(plan.penalty),
         period_ns=f(stage.period_ns),
     )
+
+
+def _each(leaf: Any, rate: Any) -> Any:
+    """The rate, once for each array of a knob that has one a layer."""
+    return tuple(rate for _ in leaf) if isinstance(leaf, tuple) else rate
 
 
 def run_stage(

@@ -16,6 +16,8 @@ class KnobRates:
     log2_threshold: float = 2e-2
     input_log2_step: float = 1e-2
     input_log2_range: float = 1e-2
+    weight_log2_scale: float = 1e-2
+    codebook: float = 1e-2
     mode_logits: float = 2e-2
     tiling_logits: float = 5e-2
     supply: float = 3e-2

@@ -5,11 +5,20 @@ import dataclasses
 import jax
 from jaxtyping import Array, Float
 
+from cooptim.relax.method import Method
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Operands:
-    """How a network's weights and inputs are kept, whatever hardware runs it, stacked on the `layer` axis."""
+    """How a network's weights and inputs are kept, whatever hardware runs it, stacked on the `layer` axis.
+
+    Attributes:
+      methods: one a layer; () is the default for all.
+      weight_scale: one factor an output channel (groups, then channels of a group) on step and range of the weights,
+        for layers whose method is per channel; size 0 for others. None where no layer's is.
+      codebook: sorted table of the values that weights take, for layers whose method has one; size 0 for others.
+    """
 
     input_signed: tuple[bool, ...] = dataclasses.field(metadata={"static": True})  # one a layer, by what the data does
     weight_bits: Float[Array, "layer"]
@@ -19,6 +28,9 @@ class Operands:
     input_bits: Float[Array, "layer"]
     input_step: Float[Array, "layer"]
     input_range: Float[Array, "layer"]
+    methods: tuple[Method, ...] = dataclasses.field(default=(), kw_only=True, metadata={"static": True})
+    weight_scale: tuple[Float[Array, "_"], ...] | None = dataclasses.field(default=None, kw_only=True)
+    codebook: tuple[Float[Array, "_"], ...] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @jax.tree_util.register_dataclass

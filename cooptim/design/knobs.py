@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 class OperandKnobs:
     """What a network's numbers hang on, whatever hardware runs it: quantizers and masks, stacked on the `layer` axis.
 
-    Any real value is allowed; `cooptim.design.operands` starts, decodes and bounds them.
+    Any real value is allowed; `cooptim.design.operands` starts, decodes and bounds them. The last two are None (no
+    leaf) unless a layer's method asks for them; then a layer without has an array of size 0.
     """
 
     weight_log2_step: Float[Array, "layer"]
@@ -20,6 +21,8 @@ class OperandKnobs:
     log2_threshold: Float[Array, "layer"]
     input_log2_step: Float[Array, "layer"]
     input_log2_range: Float[Array, "layer"]
+    weight_log2_scale: tuple[Float[Array, "_"], ...] | None = dataclasses.field(default=None, kw_only=True)
+    codebook: tuple[Float[Array, "_"], ...] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @jax.tree_util.register_dataclass

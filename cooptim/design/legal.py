@@ -131,6 +131,7 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
             found.append(f"{name}: threshold {cut:g} is below 0 or no number")
         elif cut > 0 and top_w < MIN_BITS:
             found.append(f"{name}: threshold {cut:g} prunes weights of {top_w:g} b, which have no zero")
+    found += _scale_violations(space, design)
     demand = np.asarray(space.working_set_bits(d.mode))
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):
@@ -144,6 +145,20 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
         elif demand[i, row] > d.buffer_bits:
             found.append(f"{name}: tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}")
     return found + _buffer_violations(space, float(d.buffer_bits)) + _supply_violations(space, d, s, names)
+
+
+def _scale_violations(space: DesignSpace, design: Design) -> list[str]:
+    """Methods that are not the space's, and factors of output channels that are missing or no positive numbers."""
+    if design.methods != space.methods:
+        return [f"methods {design.methods} are not those of the design space, {space.methods}"]
+    found = []
+    for i, name in enumerate(space.workload.names):
+        scale = np.asarray(() if design.weight_scale is None else design.weight_scale[i])
+        if scale.size != space.channels(i):
+            found.append(f"{name}: {scale.size} factors of output channels, its method asks for {space.channels(i)}")
+        elif not ((0 < scale) & (scale < np.inf)).all():
+            found.append(f"{name}: a factor of its output channels is not above 0 and finite")
+    return found
 
 
 def _buffer_violations(space: DesignSpace, size_bits: float) -> list[str]:

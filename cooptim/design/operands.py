@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from cooptim.design.design import Operands
 from cooptim.design.knobs import OperandKnobs, Phase, free_phase
 from cooptim.relax.bitwidth import integer_bits, range_of
+from cooptim.relax.method import Method
 from cooptim.relax.rounding import clip_ste
 
 MIN_BITS = 2.0  # ternary weights, four input levels; one bit of weights, their sign, is for datapaths of nothing else
@@ -25,12 +26,14 @@ def init_operands(
     input_signed: tuple[bool, ...],
     weight_bits: Float[ArrayLike, "..."] = 8.0,
     input_bits: Float[ArrayLike, "..."] = 8.0,
+    weight_scale: tuple[Float[ArrayLike, "_"], ...] | None = None,
 ) -> OperandKnobs:
     """Knobs at the given widths, ranges at the given magnitudes.
 
     Args:
       weight_max, input_max: largest magnitudes (or the ranges wanted), > 0.
       input_signed: whether each layer's input goes below zero.
+      weight_scale: factors of the output channels, > 0, size 0 for layers without; None where no layer has them.
 
     The pruning threshold starts at half a step, where it prunes just what rounds to zero anyway.
     """
@@ -49,6 +52,9 @@ def init_operands(
         log2_threshold=jnp.log2(weight_range / levels_w) - 1.0,
         input_log2_step=jnp.log2(input_range / levels_i),
         input_log2_range=jnp.log2(input_range),
+        weight_log2_scale=None
+        if weight_scale is None
+        else tuple(jnp.log2(jnp.asarray(s, dtype)) for s in weight_scale),
     )
 
 
@@ -57,6 +63,7 @@ def decoded_operands(
     input_signed: tuple[bool, ...],
     most_bits: Widest = 8.0,
     phase: Phase | None = None,
+    methods: tuple[Method, ...] = (),
 ) -> Operands:
     """What these knobs keep of weights and inputs; differentiable in every leaf.
 
@@ -66,6 +73,7 @@ def decoded_operands(
     Args:
       most_bits: of both operands, or of (weights, inputs).
       phase: traced switches `prune` and `frozen`; `quantize` is the caller's. None learns everything.
+      methods: one a layer; () is the default for all.
     """
     phase = free_phase(len(input_signed)) if phase is None else phase
     most_w, most_i = _both(most_bits)
@@ -85,6 +93,9 @@ def decoded_operands(
         input_bits=i_bits,
         input_step=i_step,
         input_range=i_range,
+        methods=methods,
+        weight_scale=None if knobs.weight_log2_scale is None else tuple(2.0**s for s in knobs.weight_log2_scale),
+        codebook=knobs.codebook,
     )
 
 

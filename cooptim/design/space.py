@@ -18,6 +18,7 @@ from cooptim.hardware.mechanisms import array_bits, held_bits, most_bits
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
+from cooptim.relax.method import Method, method_of, require_divides, require_methods
 from cooptim.workload import Workload
 
 _MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
@@ -31,12 +32,14 @@ class DesignSpace:
 
     Attributes:
       input_signed: per layer, whether its input takes negative values (by what the data does).
+      methods: one a layer, how its words are made; () is the default for all.
     """
 
     workload: Workload
     machine: Machine
     tilings: Tilings
     input_signed: tuple[bool, ...]
+    methods: tuple[Method, ...] = ()
 
     def __post_init__(self) -> None:
         layers = len(self.workload.layers)
@@ -45,6 +48,15 @@ class DesignSpace:
                 f"design space of {self.workload.name}: {len(self.input_signed)} signs for {layers} layers; "
                 "give one a layer, in the order of the workload"
             )
+        require_methods(self.methods, layers, f"design space of {self.workload.name}")
+        for layer, method in zip(self.workload.layers, self.methods, strict=False):
+            if method.pattern is not None:
+                require_divides(layer.name, method.pattern, layer.bounds.C * layer.bounds.FY * layer.bounds.FX)
+            if layer.kind == "matmul" and (method.per_channel or method.pattern is not None):
+                raise ValueError(
+                    f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern; "
+                    "leave its method at the default"
+                )
 
     @property
     def signed(self) -> Float[np.ndarray, "layer"]:
@@ -73,16 +85,19 @@ class DesignSpace:
         input_max: Float[ArrayLike, "layer"],
         weight_bits: Float[ArrayLike, "..."] = 8.0,
         input_bits: Float[ArrayLike, "..."] = 8.0,
+        channel_max: tuple[Float[ArrayLike, "_"], ...] | None = None,
     ) -> Knobs:
         """Knobs at the given widths, ranges at the given magnitudes, nominal supply, untiled where that fits.
 
         Args:
           weight_max, input_max: largest magnitudes (or the ranges wanted), > 0.
+          channel_max: the same for each output channel of layers whose method is per channel; None starts them alike.
 
         The pruning threshold starts at half a step, where it prunes just what rounds to zero anyway.
         """
         layers = len(self.workload.layers)
-        operands = init_operands(weight_max, input_max, self.input_signed, weight_bits, input_bits)
+        scale = self._scales(weight_max, channel_max)
+        operands = init_operands(weight_max, input_max, self.input_signed, weight_bits, input_bits, scale)
         dtype = operands.weight_log2_step.dtype
         supply = self.machine.supply
         share = (supply.nominal_v - supply.floor_v) / (supply.ceiling_v - supply.floor_v)
@@ -98,6 +113,21 @@ class DesignSpace:
             buffer=jnp.asarray(jnp.log(size / (1 - size)), dtype) if buffer.free else None,
         )
 
+    def channels(self, layer: int) -> int:
+        """Factors that the weights of a layer have: one an output channel where its method says so, else 0."""
+        bounds = self.workload.layers[layer].bounds
+        return bounds.G * bounds.K if method_of(self.methods, layer).per_channel else 0
+
+    def _scales(self, weight_max, channel_max):  # type: ignore[no-untyped-def]
+        """Largest magnitude of each channel over its layer's; 1 where a channel is all zero or nothing is known."""
+        counts = [self.channels(layer) for layer in range(len(self.workload.layers))]
+        if not any(counts):
+            return None
+        if channel_max is None:
+            return tuple(jnp.ones(count) for count in counts)
+        shares = [jnp.asarray(most) / weight_max[i] for i, most in enumerate(channel_max)]
+        return tuple(jnp.where(s > 0, s, 1.0) if n else s[:0] for s, n in zip(shares, counts, strict=True))
+
     def encode(self, design: Design) -> Knobs:
         """Knobs that decode, under frozen widths, to this design (supply and size within a thousandth of the range)."""
         s, b = self.machine.supply, self.machine.buffer
@@ -110,6 +140,8 @@ class DesignSpace:
             log2_threshold=jnp.log2(jnp.maximum(design.threshold, tiny)),
             input_log2_step=jnp.log2(design.input_step),
             input_log2_range=jnp.log2(design.input_range),
+            weight_log2_scale=None if design.weight_scale is None else tuple(map(jnp.log2, design.weight_scale)),
+            codebook=design.codebook,
             mode_logits=_CERTAIN * (2.0 * jnp.asarray(design.mode) - 1.0),
             tiling_logits=_CERTAIN * (2.0 * jnp.asarray(design.tiling) - 1.0),
             supply=jnp.log(share / (1 - share)),
@@ -137,7 +169,7 @@ class DesignSpace:
           phase: traced switches; None learns everything.
         """
         phase = free_phase(len(self.workload.layers)) if phase is None else phase
-        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase)
+        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase, self.methods)
         widest = self.widest_bits(operands.weight_bits, operands.input_bits)
         mode = self._mode(knobs.mode_logits, widest, temperature)
         supply_v = self._supply(knobs.supply)

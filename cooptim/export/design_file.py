@@ -1,9 +1,11 @@
 """design.json: a legal design by layer name, readable and checked when it is read back."""
 
+import dataclasses
 import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings as all_tilings
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
 from cooptim.network.stats import Stats, dense_stats
+from cooptim.relax.method import PLAIN, Method, method_of
 from cooptim.workload import Workload
 
 SCHEMA = "cooptim-design/1"
@@ -27,6 +30,8 @@ _NUMBERS: tuple[str, ...] = (
 _TILE: tuple[str, ...] = ("K", "C", "OY", "OX")
 _FIELDS = frozenset({*_NUMBERS, "input_signed", "mode", "tile", "stationary"})
 _MEASURED = ("weight_density", "input_density")
+_METHOD: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Method))
+_TABLES = ("weight_scale", "codebook")
 
 
 def save_design(
@@ -54,6 +59,7 @@ def save_design(
             "tile": dict(zip(_TILE, tile, strict=True)),
             "stationary": STATIONARITIES[stationary],
         }
+        layers[name] |= _said(design, i)
         if stats is not None:
             layers[name] |= {field: float(getattr(stats, field)[i]) for field in _MEASURED}
     content = {
@@ -94,17 +100,62 @@ def load_design(
     buffer_bits: Any = content.get("buffer_bits")
     if not _is_number(buffer_bits) or buffer_bits <= 0:
         raise ValueError(f"{path}: buffer_bits is {buffer_bits!r}; write a positive number of bits")
+    methods = tuple(_method(f"{path}, layer {name}", layer) for name, layer in zip(workload.names, layers, strict=True))
+    numbers: Any = {field: jnp.asarray([float(layer[field]) for layer in layers]) for field in _NUMBERS}
     design = Design(
         input_signed=tuple(layer["input_signed"] for layer in layers),
         mode=jnp.asarray(modes),
         tiling=jnp.asarray(shares),
         buffer_bits=jnp.asarray(float(buffer_bits)),
-        **{field: jnp.asarray([float(layer[field]) for layer in layers]) for field in _NUMBERS},
+        methods=() if all(method == PLAIN for method in methods) else methods,
+        weight_scale=_tables(layers, "weight_scale"),
+        codebook=_tables(layers, "codebook"),
+        **numbers,
     )
-    broken = violations(DesignSpace(workload, machine, table, design.input_signed), design)
+    broken = violations(DesignSpace(workload, machine, table, design.input_signed, design.methods), design)
     if broken:
         raise ValueError(f"{path}: not buildable on {machine.name}: {'; '.join(broken[:5])}; mend these entries")
     return design
+
+
+def _said(design: Design, layer: int) -> dict[str, Any]:
+    """What a layer's method is and which tables it has, where it is not the default."""
+    found: dict[str, Any] = {}
+    method = method_of(design.methods, layer)
+    if method != PLAIN:
+        found["method"] = {
+            name: getattr(method, name) for name in _METHOD if getattr(method, name) != getattr(PLAIN, name)
+        }
+    for field in _TABLES:
+        table = getattr(design, field)
+        if table is not None and np.size(table[layer]):
+            found[field] = [float(number) for number in np.asarray(table[layer])]
+    return found
+
+
+def _method(who: str, layer: Mapping[str, Any]) -> Method:
+    said = layer.get("method", {})
+    if not isinstance(said, dict) or set(said) - set(_METHOD):
+        raise ValueError(f"{who}: method is {said!r}; write an object with fields of {', '.join(_METHOD)}")
+    pattern = said.get("pattern")
+    kinds = {"weights": str, "inputs": str, "per_channel": bool, "pattern": list}
+    odd = [name for name, value in said.items() if not isinstance(value, kinds[name])]
+    if odd or (pattern is not None and [type(n) for n in pattern] != [int, int]):
+        raise ValueError(
+            f"{who}: method is {said!r}; write names of quantizers, true or false for per_channel and a pattern as "
+            "[N, M], such as [2, 4]"
+        )
+    try:
+        return Method(**said | ({} if pattern is None else {"pattern": (pattern[0], pattern[1])}))
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from None
+
+
+def _tables(layers: list[dict[str, Any]], field: str) -> tuple[Any, ...] | None:
+    """One array a layer, size 0 where a layer has none; None where no layer has one."""
+    if not any(field in layer for layer in layers):
+        return None
+    return tuple(jnp.asarray(layer.get(field, ()), float) for layer in layers)
 
 
 def load_stats(path: str | os.PathLike[str], workload: Workload) -> Stats:
@@ -149,7 +200,8 @@ def _read(path: str | os.PathLike[str], workload: Workload) -> dict[str, Any]:
 
 def _check_layer(who: str, layer: dict[str, Any]) -> None:
     """Raises ValueError unless a layer has every field, no other, and numbers where numbers belong."""
-    missing, unknown = sorted(_FIELDS - set(layer)), sorted(set(layer) - _FIELDS - set(_MEASURED))
+    optional = {*_MEASURED, *_TABLES, "method"}
+    missing, unknown = sorted(_FIELDS - set(layer)), sorted(set(layer) - _FIELDS - optional)
     if missing or unknown:
         parts = [f"{', '.join(missing)} missing"] if missing else []
         parts += [f"unknown field {', '.join(unknown)}"] if unknown else []
@@ -157,6 +209,10 @@ def _check_layer(who: str, layer: dict[str, Any]) -> None:
     for field in _NUMBERS:
         if not _is_number(layer[field]) or layer[field] < 0 or (layer[field] == 0 and field != "threshold"):
             raise ValueError(f"{who}: {field} is {layer[field]!r}; write a finite number above 0")
+    for field in _TABLES:
+        numbers = layer.get(field, [1.0])
+        if not isinstance(numbers, list) or not numbers or not all(map(_is_number, numbers)):
+            raise ValueError(f"{who}: {field} is {numbers!r}; write a list of finite numbers, or leave it out")
     if not isinstance(layer["input_signed"], bool):
         raise ValueError(f"{who}: input_signed is {layer['input_signed']!r}; write true or false")
 

@@ -12,6 +12,8 @@ SHAPE_ONLY = frozenset(
     "reshape transpose squeeze expand_dims broadcast_in_dim convert_element_type copy copy_p rev stop_gradient name "
     "reduce_precision optimization_barrier".split()
 )
+# Of these, what moves no element.
+_INTACT = SHAPE_ONLY - frozenset("reshape transpose squeeze expand_dims broadcast_in_dim rev".split())
 # The same, but elements may be left out, repeated or surrounded by a constant: shifted views of one tensor.
 VIEWS = SHAPE_ONLY | frozenset("slice dynamic_slice pad concatenate stack unstack split gather tile".split())
 
@@ -38,6 +40,7 @@ class Flow:
     fixed: bool = True  # no parameter reached it
     leaves: frozenset[int] = frozenset()  # weight leaves that reach it; for values that do not depend on data
     leaf: int | None = None  # the leaf it is, up to shape
+    intact: bool = True  # no element of that leaf was moved
     varies: frozenset[Path] = frozenset()  # scans in which this weight differs from trip to trip
     sources: frozenset[str] = frozenset()  # layers (or 'input') that reach it through no other layer
     tag: str = ""
@@ -49,7 +52,7 @@ class Flow:
 
     def role(self) -> tuple[Any, ...]:
         """The part that a fixpoint over loop carries must settle."""
-        return (self.data, self.fixed, self.leaves, self.leaf, self.varies, self.tag, self.entry)
+        return (self.data, self.fixed, self.leaves, self.leaf, self.intact, self.varies, self.tag, self.entry)
 
 
 def join(first: Flow, second: Flow) -> Flow:
@@ -63,6 +66,7 @@ def join(first: Flow, second: Flow) -> Flow:
         fixed=first.fixed and second.fixed,
         leaves=first.leaves | second.leaves,
         leaf=same(first.leaf, second.leaf, None),
+        intact=first.intact and second.intact,
         varies=first.varies | second.varies,
         sources=first.sources | second.sources,
         tag=same(first.tag, second.tag, ""),
@@ -85,6 +89,7 @@ def passed(eqn: Any, flows: Sequence[Flow], fresh: int) -> Flow:
         fixed=all(flow.fixed for flow in flows),
         leaves=frozenset() if data else frozenset().union(*(flow.leaves for flow in flows)),
         leaf=flows[0].leaf if shape_only and not data else None,
+        intact=all(flow.intact for flow in flows) and name in _INTACT,
         varies=frozenset() if data else frozenset().union(*(flow.varies for flow in flows)),
         sources=frozenset().union(*(flow.sources for flow in flows)),
         tag=tag,

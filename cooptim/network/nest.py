@@ -39,6 +39,32 @@ def loop_nest(eqn: Any, weight: int, name: str) -> Nest:
     return _conv(eqn, weight, name)
 
 
+class Axes(NamedTuple):
+    """Axes of a W operand: of its output channels (groups before channels), and those summed over, channels last."""
+
+    channels: tuple[int, ...]
+    reduced: tuple[int, ...]
+    sizes: tuple[int, ...]  # of the W operand
+
+    @property
+    def words(self) -> int:
+        """Weights of one output channel."""
+        return math.prod(self.sizes[axis] for axis in self.reduced)
+
+
+def weight_axes(eqn: Any, weight: int) -> Axes | None:
+    """Where the output channels and the summed axes of a W operand stand; None where they mix with something else."""
+    sizes = tuple(eqn.invars[weight].aval.shape)
+    if eqn.primitive.name == "dot_general":
+        contract, batch = (axes[weight] for axes in eqn.params["dimension_numbers"])
+        free = [a for a in range(len(sizes)) if a not in {*contract, *batch}]
+        return Axes((*batch, *free), tuple(contract), sizes)
+    if eqn.primitive.name != "conv_general_dilated" or weight != 1:
+        return None
+    out, channel, *taps = eqn.params["dimension_numbers"].rhs_spec
+    return Axes((out,), (*taps, channel), sizes)
+
+
 def _pick(shape: tuple[int, ...], axes: Any) -> int:
     return math.prod(shape[a] for a in axes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cooptim.network.flow import Path
+from cooptim.network.nest import Axes
 from cooptim.workload import INPUT, Layer
 
 Trips = tuple[int, ...]
@@ -33,6 +34,8 @@ class Site:
       leaf: weight leaf that the W operand is, up to shape; None when it was computed from leaves.
       product: whether both operands are data.
       raw: whether no parameter reaches the I operand, as in a first layer.
+      axes: of the W operand; None where it has no output channels of its own, or stands inside a closed call.
+      intact: whether the W operand is `leaf` as it was given, neither reshaped nor transposed.
     """
 
     path: Path
@@ -42,6 +45,8 @@ class Site:
     leaf: int | None
     product: bool
     raw: bool
+    axes: Axes | None = None
+    intact: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

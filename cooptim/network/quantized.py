@@ -9,16 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cooptim.network import kept
 from cooptim.network.errors import ErrorRates, at_trip, site_errors
-from cooptim.network.fake import fixed_input_product, nonzero_share, pruned_words, signed_words, unsigned_words
+from cooptim.network.fake import fixed_input_product
 from cooptim.network.flow import Path
 from cooptim.network.interpret import Measured, Probe, measure_dtype
+from cooptim.network.kept import SiteKnobs
 from cooptim.network.plan import Site
-from cooptim.relax import bit_errors, bitwidth, mask
+from cooptim.relax import bit_errors, bitwidth
+from cooptim.relax.method import PLAIN, Method
 
 
 class OperandDesign(Protocol):
-    """The fields of a design that the network sees, stacked on the `layer` axis."""
+    """The fields of a design that the network sees, stacked on the `layer` axis.
+
+    It may have `methods`, `weight_scale` and `codebook` as well, as `cooptim.design.design.Operands` explains them.
+    """
 
     @property
     def input_signed(self) -> tuple[bool, ...]:
@@ -51,22 +57,6 @@ class OperandDesign(Protocol):
     @property
     def input_range(self) -> Float[Array, "layer"]:
         """Largest input magnitude."""
-
-
-class SiteKnobs(NamedTuple):
-    """Design of one site; scalars, or one value a trip. `mask` is the threshold of the leaf's first user.
-
-    `errors` are None where nothing is to go wrong.
-    """
-
-    weight_bits: Any
-    weight_step: Any
-    weight_range: Any
-    mask: Any
-    input_bits: Any
-    input_step: Any
-    input_range: Any
-    errors: Any = None  # SiteErrors
 
 
 FIELDS = ("weight_bits", "weight_step", "weight_range", "threshold", "input_bits", "input_step", "input_range")
@@ -133,6 +123,13 @@ def site_knobs(
         )
         for path in rows
     }
+    for field in ("weight_scale", "codebook"):
+        tables = getattr(design, field, None)
+        if tables is not None and len(tables) != layers:
+            raise ValueError(f"design: {field} has {len(tables)} arrays, the network {layers} layers; pass one a layer")
+        for path, at in rows.items():
+            if tables is not None and at.ndim == 0 and jnp.size(tables[int(at)]):
+                knobs[path] = knobs[path]._replace(**{field: jnp.asarray(tables[int(at)])})
     if errors is None:
         return knobs
     wrong = site_errors(errors, rows, layers)
@@ -140,13 +137,21 @@ def site_knobs(
 
 
 def quantizing(
-    signed: Sequence[bool], rows: Mapping[Path, np.ndarray], off: Off, errors: ErrorRates | None = None
+    signed: Sequence[bool],
+    rows: Mapping[Path, np.ndarray],
+    off: Off,
+    errors: ErrorRates | None = None,
+    methods: Mapping[Path, Method] | None = None,
 ) -> Probe:
     """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both.
 
     With errors, words of both are then misread and products left out at the rates of the site's knobs; the shares are
     those of the words as they were stored.
+
+    Args:
+      methods: by site, from `kept.site_methods`; sites that are left out have the default.
     """
+    said = methods or {}
 
     def is_off(site: Site, which: frozenset[int]) -> bool:
         return {int(row) for row in rows[site.path].ravel()} <= which
@@ -157,18 +162,20 @@ def quantizing(
     def stored(site: Site, w: Any, knobs: SiteKnobs) -> Any:
         if site.product or not jnp.issubdtype(w.dtype, jnp.floating) or is_off(site, off.weights):
             return w
-        return jnp.where(knobs.mask > 0, mask.prune(w, knobs.mask), w).astype(w.dtype)
+        return kept.thresholded(w, knobs.mask)
 
     def touch(site: Site, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, Any, dict[str, Any]]:
         new_w, weight_density = w, jnp.ones((), measure_dtype())
         if not is_off(site, off.weights):
             threshold = jnp.zeros_like(knobs.mask) if site.product else knobs.mask
-            new_w, weight_density = _weight(w, knobs, threshold)
+            new_w, weight_density = kept.weights(site, w, knobs, threshold, said.get(site.path, PLAIN))
         new_i, input_density = i, jnp.ones((), measure_dtype())
         if not is_off(site, off.inputs):
-            new_i, input_density = _input(i, knobs, is_signed(site))
+            new_i, input_density = kept.inputs(i, knobs, is_signed(site))
         if errors is not None:
-            new_w, new_i = _misread(new_w, new_i, knobs, is_signed(site))
+            step, range_ = kept.weight_unit(site, w, knobs, said.get(site.path, PLAIN))
+            own = knobs._replace(weight_step=step, weight_range=range_)
+            new_w, new_i = _misread(new_w, new_i, own, is_signed(site))
         return new_w, new_i, {"weight_density": weight_density, "input_density": input_density}
 
     def multiply(site: Site, mac: Any, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, dict[str, Any]]:
@@ -192,32 +199,6 @@ def quantizing(
 
 def _mean(x: Array) -> Array:
     return jnp.mean(x, axis=0)
-
-
-def _weight(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
-    """Pruned and quantized weights, and their share of non-zeros; untouched at 32 bits and threshold 0."""
-    if not jnp.issubdtype(w.dtype, jnp.floating):
-        return w, jnp.mean(w != 0, dtype=measure_dtype())
-    exact = knobs.weight_bits >= bitwidth.OFF_BITS
-    out = pruned_words(w, knobs.weight_bits, knobs.weight_step, knobs.weight_range, threshold)
-    cut = jnp.where(exact, threshold, jnp.maximum(threshold, knobs.weight_step / 2))
-    cut = jnp.where(knobs.weight_bits < bitwidth.SIGN_BITS, -1.0, cut).astype(cut.dtype)  # a sign is never zero
-    return out, nonzero_share(w, cut).astype(measure_dtype())
-
-
-def _input(x: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
-    """Quantized input, and its share of non-zeros."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return x, jnp.mean(x != 0, dtype=measure_dtype())
-    words = signed_words if signed else unsigned_words
-    return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
-
-
-def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
-    """Share of input words that quantize to something; an unsigned input's negative words do not."""
-    exact = knobs.input_bits >= bitwidth.OFF_BITS
-    counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
-    return nonzero_share(counted, jnp.where(exact, 0.0, knobs.input_step / 2)).astype(measure_dtype())
 
 
 def _misread(w: Any, i: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:

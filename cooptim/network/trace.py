@@ -13,11 +13,13 @@ from jax.interpreters import partial_eval
 from cooptim.network.errors import ErrorRates
 from cooptim.network.flow import Flow, Path, UnpriceableError
 from cooptim.network.interpret import Interpreter
-from cooptim.network.plan import Leaf, Plan, WeightProduct
+from cooptim.network.kept import patterned, site_methods
+from cooptim.network.plan import Leaf, Plan, Site, WeightProduct
 from cooptim.network.program import Program, program_of
 from cooptim.network.quantized import OperandDesign, by_layer, observing, off_rows, quantizing, site_knobs, words
 from cooptim.network.stats import Observation, Stats, dense_stats
 from cooptim.network.walk import Walker
+from cooptim.relax.method import method_of
 from cooptim.workload import INPUT, Workload
 
 __all__ = ["Network", "OperandDesign", "trace"]
@@ -54,7 +56,7 @@ class Network:
       param_paths: name of each leaf of `params`, in flattening order.
       tags: tag -> layers whose outputs reach it through no other layer.
       weight_products: products of two weights, done once a load of the weights; they are no layers.
-      masked_leaves: (position among the leaves of `params`, layer row of its threshold, one a trip of its scans).
+      masked_leaves: (position among the leaves of `params`, layer row of its threshold, one a trip of its scans, site).
     """
 
     workload: Workload
@@ -64,7 +66,7 @@ class Network:
     tags: Mapping[str, tuple[str, ...]]
     weight_products: tuple[WeightProduct, ...]
     program: Program = dataclasses.field(repr=False)
-    masked_leaves: tuple[tuple[int, np.ndarray], ...] = dataclasses.field(default=(), repr=False)
+    masked_leaves: tuple[tuple[int, np.ndarray, Site], ...] = dataclasses.field(default=(), repr=False)
     batch_axis: int = 0
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -111,7 +113,8 @@ class Network:
         if errors is not None and errors.accumulator is not None and traced.plan.boundaries:
             self._refuse_late(traced.plan)
         knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
-        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors))
+        methods = site_methods(getattr(design, "methods", ()), rows, traced.plan, self.layer_names)
+        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods))
         outs, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
@@ -126,14 +129,19 @@ class Network:
         )
 
     def harden(self, params: PyTree, design: OperandDesign) -> PyTree:
-        """`params` with each weight at or below its threshold set to zero, so that the mask survives in the weights.
+        """`params` with each weight that pattern or threshold cuts set to zero: the mask survives in the weights.
 
-        Leaves that reach a layer through arithmetic (a sum of low-rank factors) stay: their mask is the operand's.
+        Leaves that reach a layer through arithmetic (a sum of low-rank factors) stay: their mask is the operand's; so
+        does the pattern of a leaf that is reshaped or transposed on its way.
         """
         leaves, tree = jax.tree.flatten(params)
-        for leaf, rows in self.masked_leaves:
+        methods = getattr(design, "methods", ())
+        for leaf, rows, site in self.masked_leaves:
             w = jnp.asarray(leaves[leaf])
-            cut = jnp.asarray(design.threshold)[rows].reshape(rows.shape + (1,) * (w.ndim - rows.ndim))
+            each = rows.shape + (1,) * (w.ndim - rows.ndim)
+            method, axes = method_of(methods, int(rows.ravel()[0])), site.axes if site.intact else None
+            w = patterned(w, axes, method, jnp.asarray(design.weight_bits)[rows].reshape(each), rows.ndim)
+            cut = jnp.asarray(design.threshold)[rows].reshape(each)
             leaves[leaf] = jnp.where((jnp.abs(w) > cut) | (cut <= 0), w, jnp.zeros((), w.dtype))
         return jax.tree.unflatten(tree, leaves)
 
@@ -218,7 +226,7 @@ def trace(
     masks = evaluated.mask_rows(evaluated.rows(index))
     learned = len(jax.tree.leaves(program.params))
     masked = tuple(
-        (site.leaf, masks[path])
+        (site.leaf, masks[path], site)
         for path, site in evaluated.sites.items()
         if site.leaf is not None and site.leaf < learned and not site.product
     )

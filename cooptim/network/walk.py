@@ -17,7 +17,7 @@ from jax.extend import core as jcore
 from cooptim.network.flow import VIEWS, Flow, Path, UnpriceableError, join, passed
 from cooptim.network.handmade import handmade
 from cooptim.network.jaxprs import CALLS, CUSTOM, OPAQUE, call_jaxpr, holds, inner_jaxprs, opened, scan_split
-from cooptim.network.nest import MACS, loop_nest
+from cooptim.network.nest import MACS, loop_nest, weight_axes
 from cooptim.network.plan import Entry, Leaf, Plan, Site, WeightProduct
 from cooptim.network.record import Record
 from cooptim.workload import Layer
@@ -168,6 +168,8 @@ class Walker:
             None if both else w.leaf,
             both,
             i.fixed,
+            None if both or self._closed else weight_axes(eqn, weight),
+            w.leaf is not None and w.intact,
         )
         if self._closed:
             self.record.close(self._closed[0], site, eqn, (w, i), base)

@@ -39,8 +39,8 @@ def misread(
     falls by a factor with the voltage turns that into one that falls with p.
 
     Args:
-      x: multiples of step. bits: whole, at most 24, or 32 and more. rate: in [0, 1/2). bits, step, range_, rate:
-        scalars.
+      x: multiples of step. bits: whole, at most 24, or 32 and more. rate: in [0, 1/2). bits, rate: scalars;
+        step, range_: those, or anything that broadcasts against x.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     p = jnp.clip(jax.lax.stop_gradient(jnp.asarray(rate, wide.dtype)), _LEAST, 0.5 - 2.0**-20)

@@ -73,6 +73,8 @@ def test_every_knob_has_a_finite_gradient_that_reaches_energy_latency_or_area(nu
     layers = len(network.layer_names)
     unmoved = {}
     for field in dataclasses.fields(Knobs):
+        if getattr(slopes, field.name) is None:  # asked for by methods: tests/design/test_methods.py
+            continue
         slope = np.asarray(getattr(slopes, field.name))  # [point, cost, layer, ...] or [point, cost]
         assert np.isfinite(slope).all(), f"{field.name}: a gradient is not finite"
         by_layer = slope.reshape(number, 3, layers if slope.ndim > 2 else 1, -1)

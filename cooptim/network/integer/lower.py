@@ -18,8 +18,10 @@ from cooptim.network.integer.site import Site, lower_site
 from cooptim.network.integer.value import Value, is_plain, magnitude
 from cooptim.network.interpret import bind
 from cooptim.network.jaxprs import CALLS, CUSTOM, call_jaxpr, opened, scan_split
+from cooptim.network.kept import site_methods
 from cooptim.network.quantized import Off, OperandDesign, quantizing, site_knobs
 from cooptim.network.trace import Network
+from cooptim.relax.method import PLAIN
 
 __all__ = ["IntegerOptions", "integer_network"]
 OUTPUT_BITS = 24  # of results whose channels have steps of their own
@@ -85,7 +87,9 @@ class _Lowering:
         layers = len(self.network.layer_names)
         off = Off(frozenset(), frozenset())
         self.knobs = site_knobs(self.design, program.rows, program.mask_rows, off, layers)
-        self.probe = quantizing(self.design.input_signed, program.rows, off)
+        said = getattr(self.design, "methods", ())
+        self.methods = site_methods(said, program.rows, self.plan, self.network.layer_names)
+        self.probe = quantizing(self.design.input_signed, program.rows, off, methods=self.methods)
         shape = tuple(program.x_shape)
         one = np.ones((1,) * len(shape))
         zero = np.zeros_like(one, dtype=np.int64)
@@ -191,7 +195,8 @@ class _Lowering:
         if not isinstance(data, Value):
             raise ValueError(f"{name}: its input does not depend on x; fold it into a constant")
         signed = any(self.design.input_signed[row] for row in self.rows[path].ravel())
-        where = Site(name, weight, site.weight, self._own(path), bool(signed), site.product)
+        method = self.methods.get(path, PLAIN)
+        where = Site(name, weight, site.weight, self._own(path), bool(signed), site.product, site.axes, method)
         out, layer = lower_site(self.build, eqn, where, data)
         self.layers.append(layer)
         return out
@@ -241,7 +246,9 @@ class _Lowering:
         if v.scale.size == 1 and v.scale.item() > 0:
             step = v.scale.item()
         else:
-            step = magnitude(v) / (2 ** (OUTPUT_BITS - 1) - 1) or 1.0
+            # Not finer than the multiplier can tell the channels' steps apart.
+            coarse = float(np.abs(v.scale).max()) / (2**self.options.multiplier_bits - 1)
+            step = max(magnitude(v) / (2 ** (OUTPUT_BITS - 1) - 1), coarse) or 1.0
         return Output(self.build.at_step(v, step, -limit, limit).node, step)
 
 

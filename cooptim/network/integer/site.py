@@ -10,8 +10,10 @@ from cooptim.integer.ops import FUNCTIONS
 from cooptim.integer.program import IntegerLayer
 from cooptim.network.integer.build import Builder
 from cooptim.network.integer.value import Value, value_of
-from cooptim.network.quantized import SiteKnobs
+from cooptim.network.kept import SiteKnobs, patterned
+from cooptim.network.nest import Axes
 from cooptim.relax.bitwidth import OFF_BITS
+from cooptim.relax.method import PLAIN, Method, spread
 
 _WIDEST_WORD = 16  # accumulators of wider words need more than 62 bits before the shift
 
@@ -26,6 +28,8 @@ class Site:
     knobs: SiteKnobs
     signed: bool
     product: bool
+    axes: Axes | None = None
+    method: Method = PLAIN
 
 
 def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value, IntegerLayer]:
@@ -47,9 +51,25 @@ def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value
     node = build.emit(op, (v.node,), attributes, bound, site.name, weights=words.astype(np.int32))
     shape = tuple(eqn.outvars[0].aval.shape)
     batch = attributes["output_spec"][0] if op == "conv" else _dot_batch(attributes, v, words.ndim)
-    out = value_of(node, shape, batch, weight_step * input_step, least, most, site.name)
+    scale = weight_step * input_step * _channel_scale(site, op, attributes, len(shape))
+    out = value_of(node, shape, batch, scale, least, most, site.name)
     layer = IntegerLayer(site.name, node, weight_bits, input_bits, site.signed, weight_step, input_step, needed)
     return out, layer
+
+
+def _channel_scale(site: Site, op: str, at: dict[str, Any], axes: int) -> Any:
+    """Factors of the output channels, along their axes of the result; 1 where a layer has none."""
+    if not site.method.per_channel or site.axes is None:
+        return 1.0
+    factors = np.asarray(site.knobs.weight_scale, np.float64)
+    if op == "conv":
+        places = [at["output_spec"][1]]
+    else:  # batch axes lead; the free axes of the left operand come before those of the right
+        shared, own = len(at["left_batch"]), len(site.axes.channels)
+        first = shared if at["side"] == 1 else axes - (own - shared)
+        places = [*range(shared), *range(first, first + own - shared)]
+    sizes = dict(zip(places, (site.axes.sizes[axis] for axis in site.axes.channels), strict=True))
+    return factors.reshape([sizes.get(axis, 1) for axis in range(axes)])
 
 
 def _widths(site: Site) -> tuple[tuple[str, Any], tuple[str, Any]]:
@@ -76,9 +96,13 @@ def integer_weights(site: Site, bits: int) -> np.ndarray:
         raise ValueError(f"{site.name}: its weights are {given.dtype}; integers are made of floating weights")
     w = np.asarray(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
     step, range_, cut = (w.dtype.type(k) for k in (site.knobs.weight_step, site.knobs.weight_range, site.knobs.mask))
+    w = np.asarray(patterned(jnp.asarray(w), site.axes, site.method, bits))
     if not np.isfinite(w).all():
         raise ValueError(f"{site.name}: {int((~np.isfinite(w)).sum())} weights are not finite; train them again")
-    levels = np.rint(np.clip(np.where(np.abs(w) > cut, w, w.dtype.type(0)), -range_, range_) / step)
+    w = np.where(np.abs(w) > cut, w, w.dtype.type(0))
+    if site.method.per_channel and site.axes is not None:
+        w = w / np.asarray(spread(site.knobs.weight_scale, w.shape, site.axes.channels), w.dtype)
+    levels = np.rint(np.clip(w, -range_, range_) / step)
     top = 2 ** (bits - 1) - 1
     return np.clip(levels, -top, top).astype(np.int64)
 

@@ -44,9 +44,9 @@ class Value:
 
 
 def value_of(
-    node: int, shape: tuple[int, ...], batch: int, scale: float, least: np.ndarray, most: np.ndarray, layer: str
+    node: int, shape: tuple[int, ...], batch: int, scale: Any, least: np.ndarray, most: np.ndarray, layer: str
 ) -> Value:
-    """Plain integers of one step."""
+    """Plain integers of one step, or of one a channel."""
     one = np.ones((1,) * len(shape))
     least, most = (compressed(np.asarray(a, np.int64) + 0 * one.astype(np.int64)) for a in (least, most))
     return Value(node, shape, batch, scale * one, 0 * one, -np.inf * one, np.inf * one, least, most, layer=layer)

@@ -1,0 +1,165 @@
+"""What a layer keeps of its weights and inputs: leaf, N:M mask, threshold, scale a channel, quantizer, scale back.
+
+One pipeline for the forward pass, for what leaves a network (`Network.harden`, integers) and for every method.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.network.fake import nonzero_share, pruned_words, signed_words, unsigned_words
+from cooptim.network.flow import Path
+from cooptim.network.interpret import measure_dtype
+from cooptim.network.nest import Axes
+from cooptim.network.plan import Plan, Site
+from cooptim.relax import bitwidth, mask
+from cooptim.relax.method import PLAIN, Method, method_of, n_of_m, require_divides, require_methods, spread
+
+
+class SiteKnobs(NamedTuple):
+    """Design of one site; scalars, or one value a trip. `mask` is the threshold of the leaf's first user.
+
+    `errors` are None where nothing is to go wrong.
+    """
+
+    weight_bits: Any
+    weight_step: Any
+    weight_range: Any
+    mask: Any
+    input_bits: Any
+    input_step: Any
+    input_range: Any
+    errors: Any = None  # SiteErrors
+    weight_scale: Any = None  # one an output channel, or None
+    codebook: Any = None  # the values that weights take, or None
+
+
+def site_methods(
+    methods: tuple[Method, ...], rows: Mapping[Path, np.ndarray], plan: Plan, names: Sequence[str]
+) -> dict[Path, Method]:
+    """The method of each site; empty where all are the default.
+
+    Raises ValueError that names the layer where a site cannot follow its method: one without channels of its own, a
+    scan whose trips need several, a pattern that does not divide or whose leaf is used in another way as well.
+    """
+    require_methods(methods, len(names), "design")
+    if all(method == PLAIN for method in methods):
+        return {}
+    found = {}
+    for path, site in plan.sites.items():
+        layers = sorted({int(row) for row in rows[path].ravel()})
+        method = method_of(methods, layers[0])
+        if any(method_of(methods, row) != method for row in layers):
+            raise ValueError(
+                f"{names[layers[0]]}: the trips of its scan are one program and their methods differ; give all of "
+                f"{', '.join(names[row] for row in layers)} the same method"
+            )
+        _require_axes(names[layers[0]], site, method)
+        found[path] = method
+    _require_patterns(found, rows, plan, names)
+    return found
+
+
+def _require_axes(name: str, site: Site, method: Method) -> None:
+    if (method.per_channel or method.pattern is not None) and site.axes is None:
+        raise ValueError(
+            f"{name}: its weights have no axis of output channels that could be told (data on both sides, a ragged "
+            "product, a convolution of weights or a closed custom rule), and per_channel and pattern need one; leave "
+            "its method at the default"
+        )
+    if method.per_channel and site.scans:
+        raise ValueError(
+            f"{name}: it stands in a scan over differing weights, where a scale a channel is not carried; use "
+            "per_channel=False there, or unroll the scan"
+        )
+    if method.pattern is not None and site.axes is not None:
+        require_divides(name, method.pattern, site.axes.words)
+
+
+def _require_patterns(found: Mapping[Path, Method], rows: Any, plan: Plan, names: Sequence[str]) -> None:
+    """One leaf has one pattern: all its uses must read it alike."""
+    elsewhere = {site for uses in plan.masked.values() for site in uses.values()}
+    alike: dict[int, tuple[Any, str]] = {}
+    for path, method in found.items():
+        site = plan.sites[path]
+        if site.leaf is None:
+            continue
+        name = names[int(rows[path].ravel()[0])]
+        use = (method.pattern, site.axes if method.pattern else None, site.intact if method.pattern else None)
+        first, other = alike.setdefault(site.leaf, (use, name))
+        moved = len([s for s in plan.sites.values() if s.leaf == site.leaf]) > 1 and not site.intact
+        if first != use or (method.pattern and (path in elsewhere or moved)):
+            raise ValueError(
+                f"{name}: pattern {method.pattern} on weights that are used elsewhere too ({other} or outside of "
+                "layers), along other axes or under another pattern; give all their layers one pattern, or none"
+            )
+
+
+def patterned(w: Any, axes: Axes | None, method: Method, bits: Any, trips: int = 0) -> Any:
+    """Weights that the pattern leaves; all of them from 32 bits on, where weights are float.
+
+    Args:
+      trips: leading axes of w over the trips of scans, which `axes` does not count.
+    """
+    if method.pattern is None or axes is None:
+        return w
+    channels, reduced = (tuple(axis + trips for axis in part) for part in (axes.channels, axes.reduced))
+    return jnp.where(bits < bitwidth.OFF_BITS, n_of_m(w, method.pattern, (*range(trips), *channels), reduced), w)
+
+
+def thresholded(w: Any, threshold: Any) -> Any:
+    """Weights that the threshold leaves; all of them at 0."""
+    return jnp.where(threshold > 0, mask.prune(w, threshold), w).astype(w.dtype)
+
+
+def weights(site: Site, w: Any, knobs: SiteKnobs, threshold: Any, method: Method) -> tuple[Any, Any]:
+    """Weights in the words of their method, and their share of non-zeros; untouched at 32 bits and threshold 0."""
+    if not jnp.issubdtype(w.dtype, jnp.floating):
+        return w, jnp.mean(w != 0, dtype=measure_dtype())
+    left = patterned(w, site.axes, method, knobs.weight_bits)
+    return _scaled(site, left, knobs, threshold) if method.per_channel else _step_range(left, knobs, threshold)
+
+
+def _step_range(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
+    exact = knobs.weight_bits >= bitwidth.OFF_BITS
+    out = pruned_words(w, knobs.weight_bits, knobs.weight_step, knobs.weight_range, threshold)
+    cut = jnp.where(exact, threshold, jnp.maximum(threshold, knobs.weight_step / 2))
+    cut = jnp.where(knobs.weight_bits < bitwidth.SIGN_BITS, -1.0, cut).astype(cut.dtype)  # a sign is never zero
+    return out, nonzero_share(w, cut).astype(measure_dtype())
+
+
+def _scaled(site: Site, w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
+    """Step and range times a factor a channel: divided by it, quantized as ever, multiplied back."""
+    assert site.axes is not None
+    exact = knobs.weight_bits >= bitwidth.OFF_BITS
+    scale = spread(knobs.weight_scale, w.shape, site.axes.channels)
+    left = thresholded(w, threshold)
+    words = signed_words(left / scale, knobs.weight_bits, knobs.weight_step, knobs.weight_range) * scale
+    cut = jnp.where(exact, threshold, jnp.maximum(threshold, scale * knobs.weight_step / 2))
+    cut = jnp.where(knobs.weight_bits < bitwidth.SIGN_BITS, -1.0, cut)
+    return jnp.where(exact, left, words).astype(w.dtype), mask.density(w, cut).astype(measure_dtype())
+
+
+def weight_unit(site: Site, w: Any, knobs: SiteKnobs, method: Method) -> tuple[Any, Any]:
+    """What one unit of a stored weight is worth, and the largest magnitude; they broadcast against the weights."""
+    if not method.per_channel or site.axes is None:
+        return knobs.weight_step, knobs.weight_range
+    scale = spread(knobs.weight_scale, w.shape, site.axes.channels)
+    return knobs.weight_step * scale, knobs.weight_range * scale
+
+
+def inputs(x: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
+    """Quantized input, and its share of non-zeros."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x, jnp.mean(x != 0, dtype=measure_dtype())
+    words = signed_words if signed else unsigned_words
+    return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
+
+
+def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
+    """Share of input words that quantize to something; an unsigned input's negative words do not."""
+    exact = knobs.input_bits >= bitwidth.OFF_BITS
+    counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
+    return nonzero_share(counted, jnp.where(exact, 0.0, knobs.input_step / 2)).astype(measure_dtype())
