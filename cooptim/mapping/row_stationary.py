@@ -13,6 +13,7 @@ may be shorter.
 """
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -82,6 +83,30 @@ class RowCounts:
         return self.link_inputs + self.link_outputs + self.link_filters
 
 
+class AccessCounts(Protocol):
+    """Words that a layer moves under any dataflow, by where; as in `RowCounts`."""
+
+    @property
+    def pad_words(self) -> Whole:
+        """In the registers of the elements."""
+
+    @property
+    def array_words(self) -> Whole:
+        """Received by elements."""
+
+    @property
+    def buffer_words(self) -> Whole:
+        """Inputs and sums between buffer and array."""
+
+    @property
+    def buffer_filters(self) -> Whole:
+        """Weights from the buffer."""
+
+    @property
+    def link_words(self) -> Whole:
+        """Over the link."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AccessCosts:
     """Energy of one access over that of a MAC.
@@ -96,7 +121,7 @@ class AccessCosts:
     buffer: float = 6.0
     link: float = 200.0
 
-    def energy(self, counts: RowCounts, macs: float) -> float | np.ndarray:
+    def energy(self, counts: AccessCounts, macs: float) -> float | np.ndarray:
         """Energy of a layer over that of a MAC, every word at its full width and none coded."""
         buffer = counts.buffer_words + counts.buffer_filters
         chip = self.mac * macs + self.pad * counts.pad_words + self.array * counts.array_words + self.buffer * buffer
@@ -137,7 +162,7 @@ def sets_that_fit(filter_rows: int, e: int, array: RowArray) -> int:
 def broken_rules(layer: Layer, batch: int, mapping: RowMapping, array: RowArray) -> dict[str, Bool[np.ndarray, "..."]]:
     """Of each rule of a legal mapping, by what it asks for, whether the mapping breaks it."""
     b, g = layer.bounds, mapping
-    rows, cols = _window(layer, g.e)
+    rows, cols = window(layer, g.e)
     banks = _banks(g.n * g.q * g.r * rows * cols, array) + _banks(g.n * g.m * g.e * b.OX, array)
     holds = {
         f"p q FX <= {array.filter_words} words of filters in a pad": g.p * g.q * b.FX <= array.filter_words,
@@ -211,13 +236,13 @@ def _options(layer: Layer, batch: int, e: int, array: RowArray) -> RowMapping | 
     beside = [(r, t) for r in range(1, min(sets, b.C) + 1) for t in range(1, min(sets // r, b.K) + 1)]
     if not beside:
         return None
-    filters, channels, images = _divisors(b.K), _divisors(b.C), _divisors(batch)
+    filters, channels, images = divisors(b.K), divisors(b.C), divisors(batch)
     grid = np.meshgrid(
         np.arange(len(beside)), filters[filters <= array.psum_words], channels[channels <= array.input_words], images
     )
     at, p, q, n = (axis.ravel() for axis in grid)
     r, t = (np.array(column)[at] for column in zip(*beside, strict=True))
-    rows, cols = _window(layer, e)
+    rows, cols = window(layer, e)
     free = array.banks - _banks(n * q * r * rows * cols, array)
     held = np.maximum(free, 0) * array.bank_words // (n * e * b.OX)
     m = np.max(np.where((filters <= held[:, None]) & (filters % (p * t)[:, None] == 0), filters, 0), axis=1)
@@ -239,7 +264,7 @@ def _counts(layer: Layer, batch: int, mapping: RowMapping, array: RowArray) -> R
     b, g = layer.bounds, mapping
     strips, images = -(-b.OY // g.e), batch // g.n
     filter_passes, channel_passes = b.K // (g.p * g.t), b.C // (g.q * g.r)
-    cols = _window(layer, g.e)[1]
+    cols = window(layer, g.e)[1]
     outputs = b.G * batch * b.K * b.OY * b.OX
     filters = b.G * b.K * b.C * b.FY * b.FX * images
     channel_rows = b.G * batch * b.C * cols  # times rows: words of the padded input
@@ -255,7 +280,7 @@ def _counts(layer: Layer, batch: int, mapping: RowMapping, array: RowArray) -> R
         buffer_filters=filters * strips,
         array_words=arrived,
         pad_words=4 * layer.macs * batch - 2 * outputs * chains,
-        link_inputs=b.G * batch * b.C * _rows_with_halo(layer, g.e) * layer.input_extent(1) * (b.K // g.m),
+        link_inputs=b.G * batch * b.C * rows_with_halo(layer, g.e) * layer.input_extent(1) * (b.K // g.m),
         link_outputs=outputs,
         link_filters=filters * strips,
     )
@@ -269,7 +294,7 @@ def _pass_cycles(layer: Layer, mapping: RowMapping, array: RowArray) -> Whole:
     full = -(-b.OY // g.e) - 1
     total: Whole = 0
     for rows, count in ((g.e, full), (b.OY - full * g.e, 1)):
-        down, across = _window(layer, rows)
+        down, across = window(layer, rows)
         inputs = -(-g.n * g.q * g.r * down * across // array.input_bus)
         psums = -(-g.n * g.p * g.t * rows * b.OX // array.psum_bus)
         total = total + count * np.maximum(np.maximum(macs, inputs), np.maximum(psums, filters))
@@ -280,17 +305,18 @@ def _banks(words: Whole, array: RowArray) -> Whole:
     return -(-words // array.bank_words)
 
 
-def _divisors(bound: int) -> Int[np.ndarray, "n"]:
+def divisors(bound: int) -> Int[np.ndarray, "n"]:
+    """Whole numbers that divide a bound, rising."""
     return np.array([n for n in range(1, bound + 1) if bound % n == 0])
 
 
-def _window(layer: Layer, e: int) -> tuple[int, int]:
+def window(layer: Layer, e: int) -> tuple[int, int]:
     """Rows and columns of the padded input behind e output rows."""
     b, (down, across) = layer.bounds, layer.stride
     return down * (e - 1) + b.FY, across * (b.OX - 1) + b.FX
 
 
-def _rows_with_halo(layer: Layer, e: int) -> int:
+def rows_with_halo(layer: Layer, e: int) -> int:
     """Rows of the unpadded input that strips of e output rows fetch, shared ones for each strip."""
     b, extent, above = layer.bounds, layer.input_extent(0), max(0, layer.padding[0][0])
     found = 0

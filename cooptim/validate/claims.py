@@ -17,13 +17,28 @@ SHARE_ASKED = 0.70  # of the predicted claims that are inside their tolerance
 
 
 @dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A model's value of a claim and its interval; `relation` where the claim's own does not say it."""
+
+    model: float
+    low: float
+    high: float
+    relation: Relation | None = None
+
+    @classmethod
+    def of(cls, model: float) -> "Prediction":
+        """A value without interval."""
+        return cls(model, model, model)
+
+
+@dataclasses.dataclass(frozen=True)
 class Claim:
     """One claim as the file states it.
 
     Attributes:
       value: as printed; ranges 'a-b', pairs 'a / b'.
       tolerance: relative; None unless the class is predicted.
-      relation: 'equal', 'below', 'above', 'range' (the prediction lies in it) or 'true'.
+      relation: 'equal', 'below', 'above', 'range' (all of the prediction lies in it) or 'true'.
       reason: from what it is predicted, or what is missing.
     """
 
@@ -42,12 +57,24 @@ class Claim:
         """The value as a number; 'true' is 1, 'a to b' is b. ValueError for a range or a pair."""
         return 1.0 if self.value == "true" else float(self.value.split(" to ")[-1])
 
+    @property
+    def pair(self) -> tuple[float, float]:
+        """Both numbers of a value 'a / b', or both ends of a range 'a-b'. ValueError for any other."""
+        sign = "-" if self.relation == "range" else " / "
+        low, high = self.value.split(sign)
+        return float(low), float(high)
+
     def row(self, low: float, model: float, high: float, relation: Relation | None = None) -> Row:
-        """The claim beside a prediction and its interval."""
-        limits: dict[str, Relation] = {"below": "below", "above": "above"}
+        """The claim beside a prediction and its interval; of a pair 'a / b', a is given and b predicted."""
+        limits: dict[str, Relation] = {"below": "below", "above": "above", "range": "range"}
         limit = relation or limits.get(self.relation, "equal")
         name = f"{self.system}: {self.claim}"
-        return Row(name, self.unit, self.number, model, low, high, self.tolerance, self.source, self.reason, limit)
+        ends = self.pair if self.relation == "range" else None
+        published = ends[0] if ends else self.pair[1] if " / " in self.value else self.number
+        return Row(
+            name, self.unit, published, model, low, high, self.tolerance, self.source, self.reason, limit,
+            ends[1] if ends else None,
+        )  # fmt: skip
 
 
 @functools.cache

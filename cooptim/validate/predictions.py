@@ -1,6 +1,5 @@
 """Predictions of published claims, one function a claim; what none can predict yet is listed, not left out."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -12,11 +11,13 @@ from cooptim.hardware.load import MachineFile, load_machine_file
 from cooptim.hardware.reference import operating_power_mw
 from cooptim.mapping.frontier import tilings
 from cooptim.mapping.row_stationary import AccessCosts
-from cooptim.validate.claims import Claim, claim_of, published_claims
+from cooptim.validate.claims import Claim, Prediction, claim_of, published_claims
 from cooptim.validate.eyeriss import eyeriss_file, eyeriss_rows, published_layers, published_totals
 from cooptim.validate.eyeriss_mapping import MappedLayer, busy_share, mapped_layers
 from cooptim.validate.multiplier import four_bit_supply_v, four_by_four_saving, load_multiplier
-from cooptim.validate.row import Relation, Row
+from cooptim.validate.predictions_dataflow import dataflow_range
+from cooptim.validate.predictions_sparse import EIE_LAYERS, cnvlutin_range, eie_time
+from cooptim.validate.row import Row
 from cooptim.workload import zoo
 
 # 45 nm at 0.9 V: 16-bit multiply and add, as used by qkeras (google/qkeras, config_public.py), fitted to Horowitz,
@@ -30,21 +31,6 @@ _CODED_BITS = 5.0  # of a connection after Deep Compression: "32 to 5 bits"
 _FLOAT_BITS = 32
 _BIT_PER_MB = 8e6  # decimal: 61 million words of 32 bit are the published 240 MB
 _ENVISION_GOPS = 76.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """A model's value of a claim and its interval; `relation` where the claim's own does not say it."""
-
-    model: float
-    low: float
-    high: float
-    relation: Relation | None = None
-
-    @classmethod
-    def of(cls, model: float) -> "Prediction":
-        """A value without interval."""
-        return cls(model, model, model)
 
 
 def predicted_rows() -> list[Row]:
@@ -217,4 +203,7 @@ _PREDICTIONS: dict[tuple[str, str], Callable[[], Prediction]] = {
     ("Deep Compression", "VGG-16 reduction"): lambda: compression("VGG-16"),
     ("EIE", "saving DRAM to SRAM"): lambda: Prediction.of(_DRAM_32B_PJ / _SRAM_32B_PJ),
     ("EIE", "saving sparsity"): _pruned,
+    ("Eyeriss dataflow", "row stationary vs other dataflows, conv layers"): dataflow_range,
+    ("Cnvlutin", "speed-up range"): cnvlutin_range,
+    **{("EIE", f"{layer} theoretical / actual time"): functools.partial(eie_time, layer) for layer in EIE_LAYERS},
 }

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-Relation = Literal["equal", "below", "above", "inside"]
+Relation = Literal["equal", "below", "above", "inside", "range"]
 INFORMATIVE = 3.0  # an interval whose ends are further apart than this factor says nothing
 
 
@@ -16,7 +16,9 @@ class Row:
       low, high: the model's value over the machine file's interval, equal to `model` where there is none.
       tolerance: relative; None when the row is for information only.
       relation: whether the published figure is a value, a limit that the model must stay below or above, or lies
-        inside the model's interval, whose ends are widened by the tolerance.
+        inside the model's interval, whose ends are widened by the tolerance; or is a range, whose ends are widened by
+        the tolerance, in which all of the model's interval must lie.
+      published_high: upper end of a published range; `published` is then its lower end. None: no range.
     """
 
     name: str
@@ -29,6 +31,14 @@ class Row:
     source: str
     note: str = ""
     relation: Relation = "equal"
+    published_high: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.relation == "range") != (self.published_high is not None):
+            raise ValueError(
+                f"{self.name}: relation '{self.relation}' with published_high {self.published_high}; legal: an upper "
+                "end with 'range', and with no other; give it or change the relation"
+            )
 
     @classmethod
     def of(
@@ -47,9 +57,15 @@ class Row:
 
     @property
     def error(self) -> float | None:
-        """(model - published) / published; of an interval from its nearer end, 0 inside. None without a figure."""
+        """(model - published) / published; of an interval from its nearer end, 0 inside. None without a figure.
+
+        Of a published range: the end of the model's interval that is furthest out, over the end it passes; 0 inside.
+        """
         if self.published is None:
             return None
+        if self.published_high is not None:
+            below, above = min(self.low / self.published - 1.0, 0.0), max(self.high / self.published_high - 1.0, 0.0)
+            return (above if above >= -below else below) + 0.0 * (self.low + self.high)  # NaN at either end stays NaN
         model = self.model
         if self.relation == "inside":
             model = min(max(self.published, self.low), self.high)
