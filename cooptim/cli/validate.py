@@ -25,7 +25,7 @@ from cooptim.validate import (
 
 _LIMITS = ("below", "above")
 _EXACT = 1e-4  # a smaller tolerance is that of rounding
-_SIGNS = {"equal": "", "below": "< ", "above": "> ", "inside": ""}
+_SIGNS = {"equal": "", "below": "< ", "above": "> ", "inside": "", "range": ""}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,8 +66,8 @@ def _claims() -> int:
     found = _print([dataclasses.replace(row, source=row.note, note="") for row in rows], "from")
     inside, vague = sum(row.holds is True for row in rows), sum(not row.informative for row in rows)
     text = f"{len(rows) + len(later)} claims are predicted: {inside} inside their tolerance, "
-    text += f"{len(rows) - inside - vague} outside, {vague} uninformative (ends more than 3 times apart), "
-    Console().print(text + f"{len(later)} not yet modelled:")
+    text += f"{len(rows) - inside - vague} outside, {vague} uninformative (ends more than 3 times apart)"
+    Console().print(f"{text}, {len(later)} not yet modelled:" if later else f"{text}.")
     for claim in later:
         Console().print(f"  {claim.system}: {claim.claim} ({claim.value} {claim.unit})")
     return found
@@ -88,7 +88,7 @@ def _print(rows: list[Row], why: str = "source") -> int:
         source = f"{row.source}; {row.note}" if row.note else row.source
         table.add_row(
             row.name,
-            "" if row.published is None else f"{_SIGNS[row.relation]}{digits(row.published)}{unit}",
+            "" if row.published is None else f"{_SIGNS[row.relation]}{_figure(row)}{unit}",
             f"{span}{unit}",
             off,
             _verdict(row),
@@ -96,6 +96,12 @@ def _print(rows: list[Row], why: str = "source") -> int:
         )
     Console().print(table)
     return 1 if any(row.holds is False for row in rows) else 0
+
+
+def _figure(row: Row) -> str:
+    """The published figure, or both ends of a published range."""
+    ends = [end for end in (row.published, row.published_high) if end is not None]
+    return "-".join(digits(end) for end in ends)
 
 
 def _verdict(row: Row) -> str:

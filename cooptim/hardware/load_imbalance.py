@@ -83,7 +83,7 @@ def queued_cycles(
     share: Float[ArrayLike, "*#n"],
     lanes: Float[ArrayLike, "*#n"],
     rows: int | Int[np.ndarray, "*#n"],
-    queue: Float[ArrayLike, ""],
+    queue: Float[ArrayLike, "*#n"],
 ) -> Float[Array, "..."]:
     """Mean cycles a column of lanes that each have a queue of columns, the one they work on included.
 

@@ -9,11 +9,12 @@ The rules, fixed before the first run:
   without a single zero bound it, for the theoretical time says how many entries are worked through.
 """
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
 
 from cooptim.hardware.load import load_machine
 from cooptim.hardware.load_imbalance import queued_cycles, stored_entries
@@ -28,33 +29,21 @@ _RUN_BITS = 4  # of the zeros before an entry; recalled, not verified
 _DENSITY = (0.04, 0.25)  # of the weights of all nine layers; recalled, not verified
 # Outputs and inputs; those of NeuralTalk are recalled, not verified.
 _NEURAL_TALK = {"NT- We": (600, 4096), "NT- Wd": (8791, 600), "NT- LSTM": (2400, 1201)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Slowdown:
-    """Actual over theoretical time of a layer on EIE, between the densest and the sparsest weights it may have."""
-
-    low: float
-    middle: float
-    high: float
+EIE_LAYERS = ("AlexNet FC6", "AlexNet FC7", "AlexNet FC8", "VGG16 FC6", "VGG16 FC7", "VGG16 FC8", *_NEURAL_TALK)
 
 
 def cnvlutin_speedups() -> dict[str, float]:
     """Cycles without over cycles with skipping, of the convolutions of each network that Eyeriss measured."""
-    machine = load_machine("cnvlutin")
+    machine, layers = load_machine("cnvlutin"), published_layers()
     skipping = machine.mechanisms.zero_skipping
     assert skipping is not None
-    found = {}
-    for name in ("alexnet", "vgg16"):
-        network, dense, left = zoo.network(name), 0.0, 0.0
-        for one in (one for one in published_layers() if one.network == name):
-            b = network.layers[network.index(one.layer)].bounds
-            words = b.FY * b.FX * -(-b.C // skipping.units)  # of a lane in a window
-            cycles = b.G * -(-b.K // machine.datapath.rows) * b.OY * b.OX * words
-            dense += cycles
-            left += cycles * float(skipped_cycles_share(1.0 - one.zero_fraction, skipping.lanes, words))
-        found[name] = dense / left
-    return found
+    bounds = [zoo.network(one.network).layers[zoo.network(one.network).index(one.layer)].bounds for one in layers]
+    words = np.array([b.FY * b.FX * -(-b.C // skipping.units) for b in bounds])  # of a lane in a window
+    dense = words * [b.G * -(-b.K // machine.datapath.rows) * b.OY * b.OX for b in bounds]
+    density = np.array([1.0 - one.zero_fraction for one in layers])
+    left = dense * np.asarray(skipped_cycles_share(density, skipping.lanes, words))
+    own = {name: [one.network == name for one in layers] for name in ("alexnet", "vgg16")}
+    return {name: float(dense[mine].sum() / left[mine].sum()) for name, mine in own.items()}
 
 
 def cnvlutin_range() -> Prediction:
@@ -63,35 +52,45 @@ def cnvlutin_range() -> Prediction:
     return Prediction(math.sqrt(low * high), low, high)
 
 
-def eie_slowdown(outputs: int, inputs: int, theoretical_ns: float) -> Slowdown:
-    """Actual over theoretical time of a fully connected layer of this shape; the middle is at the geometric mean.
+def eie_slowdown(
+    outputs: Int[np.ndarray, "layer"], inputs: Int[np.ndarray, "layer"], theoretical_ns: Float[np.ndarray, "layer"]
+) -> Float[np.ndarray, "end layer"]:
+    """Actual over theoretical time of fully connected layers at the fewest, middle and most non-zero weights.
 
     Args:
-      theoretical_ns: entries to work through over those that all lanes take at the clock.
+      theoretical_ns: entries to work through over those that all lanes take at the clock. The middle is geometric.
     """
     rows = -(-outputs // _LANES)
-    entries = theoretical_ns * _CLOCK_GHZ * _LANES
 
-    def filled(density: float) -> float:
-        return float(stored_entries(density, rows, _RUN_BITS)) / rows
+    def filled(density: Float[np.ndarray, "*end layer"]) -> Float[np.ndarray, "*end layer"]:
+        return np.asarray(stored_entries(density, rows, _RUN_BITS)) / rows
 
-    least = max(_DENSITY[0], _where(filled, entries / (outputs * inputs)))
-    ends = [least, math.sqrt(least * _DENSITY[1]), _DENSITY[1]]
+    # Inputs without a zero work through all entries: weights are not sparser than that.
+    least = _where(filled, theoretical_ns * _CLOCK_GHZ * _LANES / (outputs * inputs))
+    least = np.maximum(least, _DENSITY[0])
+    share = filled(np.stack([least, np.sqrt(least * _DENSITY[1]), np.full(least.shape, _DENSITY[1])]))
+    cycles = np.asarray(queued_cycles(share, float(_LANES), np.broadcast_to(rows, share.shape), _QUEUE))
+    return cycles / (share * outputs / _LANES)
 
-    def slowdown(density: float) -> float:
-        share = filled(density)
-        cycles = queued_cycles(jnp.asarray(share), float(_LANES), rows, _QUEUE)
-        return float(cycles) / (share * outputs / _LANES)
 
-    high, middle, low = (slowdown(density) for density in ends)
-    return Slowdown(min(low, high), middle, max(low, high))
+@functools.cache
+def eie_slowdowns() -> dict[str, tuple[float, float, float]]:
+    """(least, middle, most) slowdown of each of EIE's nine layers."""
+    outputs, inputs = np.array([eie_shape(layer) for layer in EIE_LAYERS]).T
+    given = np.array([_times(layer)[0] for layer in EIE_LAYERS])
+    sparse, middle, dense = eie_slowdown(outputs, inputs, 1e3 * given)
+    ends = np.minimum(sparse, dense), middle, np.maximum(sparse, dense)
+    return {layer: (float(a), float(b), float(c)) for layer, a, b, c in zip(EIE_LAYERS, *ends, strict=True)}
+
+
+def _times(layer: str) -> tuple[float, float]:
+    return claim_of("EIE", f"{layer} theoretical / actual time").pair
 
 
 def eie_time(layer: str) -> Prediction:
     """Actual time of one of the nine layers, given its theoretical time; an interval, for the density is one [us]."""
-    theoretical, _ = claim_of("EIE", f"{layer} theoretical / actual time").pair
-    found = eie_slowdown(*eie_shape(layer), theoretical * 1e3)
-    return Prediction(theoretical * found.middle, theoretical * found.low, theoretical * found.high, "inside")
+    given, (low, middle, high) = _times(layer)[0], eie_slowdowns()[layer]
+    return Prediction(given * middle, given * low, given * high, "inside")
 
 
 def eie_shape(layer: str) -> tuple[int, int]:
@@ -104,13 +103,13 @@ def eie_shape(layer: str) -> tuple[int, int]:
     return b.K, b.C
 
 
-EIE_LAYERS = ("AlexNet FC6", "AlexNet FC7", "AlexNet FC8", "VGG16 FC6", "VGG16 FC7", "VGG16 FC8", *_NEURAL_TALK)
-
-
-def _where(function: Callable[[float], float], value: float) -> float:
-    """Where a rising function on [0, 1] has this value, by halving."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
+def _where(
+    function: Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "n"]], values: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """Where rising functions on [0, 1] have these values, by halving."""
+    low, high = np.zeros_like(values), np.ones_like(values)
+    for _ in range(50):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if function(middle) < value else (low, middle)
+        below = function(middle) < values
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
     return low

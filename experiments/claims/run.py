@@ -10,6 +10,7 @@ import jax
 
 from cooptim.validate.claims import CLASSES, SHARE_ASKED, published_claims
 from cooptim.validate.predictions import not_yet_modelled, predicted_rows
+from cooptim.validate.row import Row
 
 HERE = pathlib.Path(__file__).parent
 
@@ -21,7 +22,7 @@ def main() -> int:
     verdicts = {True: "inside", False: "outside", None: "uninformative"}
     table = [
         {
-            "claim": row.name, "published": row.published, "unit": row.unit, "relation": row.relation,
+            "claim": row.name, "published": figure(row), "unit": row.unit, "relation": row.relation,
             "model": f"{row.model:.4g}", "low": f"{row.low:.4g}", "high": f"{row.high:.4g}",
             "error_percent": f"{100 * row.error:+.1f}", "tolerance_percent": f"{100 * row.tolerance:g}",
             "verdict": verdicts[row.holds], "from": row.note,
@@ -53,6 +54,11 @@ def main() -> int:
         print(*cells, f"{row.get('error_percent', ''):>7s}", row["verdict"])
     print(json.dumps(result, indent=1))
     return int(result["inside_of_predicted"] < SHARE_ASKED)
+
+
+def figure(row: Row) -> str:
+    """The published figure, or both ends of a published range."""
+    return f"{row.published}" if row.published_high is None else f"{row.published}-{row.published_high}"
 
 
 if __name__ == "__main__":

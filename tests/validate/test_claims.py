@@ -3,11 +3,14 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 
 from cooptim.validate import predictions
-from cooptim.validate.claims import CLASSES, claim_of, published_claims
+from cooptim.validate.claims import CLASSES, SHARE_ASKED, claim_of, published_claims
 from cooptim.validate.predictions import not_yet_modelled, predicted_rows
+from cooptim.validate.predictions_dataflow import dataflow_ratios
+from cooptim.validate.predictions_sparse import eie_shape
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,9 @@ def test_what_is_predicted_is_either_run_or_listed(rows):
     predicted = {f"{c.system}: {c.claim}" for c in published_claims() if c.kind == "predicted"}
     later = {f"{c.system}: {c.claim}" for c in not_yet_modelled()}
     assert set(rows) | later == predicted and not set(rows) & later
+    assert not later and len(predicted) == 32
+    inside = [row for row in rows.values() if row.holds]
+    assert len(inside) >= SHARE_ASKED * len(rows)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,73 @@ def test_what_is_off_stays_off(rows):
         "YodaNN: power at 0.6 V",
         "YodaNN: efficiency at 0.6 V",
         "Eyeriss chip: zero data gating saves PE power",
+        "EIE: VGG16 FC6 theoretical / actual time",
     }
+
+
+def test_a_range_and_a_pair_are_read_and_other_values_are_refused(rows):
+    assert claim_of("Cnvlutin", "speed-up range").pair == (1.24, 1.55)
+    assert claim_of("EIE", "NT- We theoretical / actual time").pair == (5.2, 8.0)
+    row = rows["Cnvlutin: speed-up range"]
+    assert (row.relation, row.published, row.published_high) == ("range", 1.24, 1.55)
+    assert rows["EIE: NT- We theoretical / actual time"].published == 8.0
+    with pytest.raises(ValueError, match="could not convert|not enough values"):
+        _ = claim_of("YodaNN", "power at 0.6 V").pair
+
+
+def test_cnvlutins_speedup_on_alexnet_by_hand(rows):
+    # Sixteen lanes take sixteen channels of a tap, 256 filters share them; the images' three channels leave 13 idle.
+    # Conv2 and 4, 5 in two groups; the most of sixteen binomial counts of a window's words, by their distribution.
+    layers = [(0.01, 55, 121 * 1, 1), (38.7, 27, 25 * 3, 2), (72.5, 13, 9 * 16, 2), (79.3, 13, 9 * 12, 2),
+              (77.6, 13, 9 * 12, 2)]  # fmt: skip
+    dense = left = 0.0
+    for zeros, side, words, passes in layers:
+        d = 1 - zeros / 100
+        counts = [math.comb(words, k) * d**k * (1 - d) ** (words - k) for k in range(words + 1)]
+        slowest = words - sum(sum(counts[: k + 1]) ** 16 for k in range(words))
+        dense, left = dense + side**2 * words * passes, left + side**2 * slowest * passes
+    assert rows["Cnvlutin: speed-up range"].low == pytest.approx(dense / left, rel=1e-4)
+
+
+def queued(outputs, density, columns, lanes=64, queue=8, run=16):
+    """Time over that of equal lanes, every entry and filler of every column counted; the rows are dealt out in turn."""
+    rng, total, entered = np.random.default_rng(0), 0, -1.0
+    done, freed = np.zeros(lanes), np.zeros((queue, lanes))
+    for j in range(columns):
+        rows = np.full(-(-outputs // lanes) * lanes, False)
+        rows[:outputs] = rng.random(outputs) < density
+        work = np.zeros(lanes)
+        for lane, column in enumerate(rows.reshape(-1, lanes).T):
+            places = np.flatnonzero(column)
+            work[lane] = places.size + ((np.diff(places, prepend=-1) - 1) // run).sum()
+        total += work.sum()
+        entered = max(entered + 1.0, freed[j % queue].max())
+        done = np.maximum(done, entered) + np.maximum(work, 1)
+        freed[j % queue] = done
+    return done.max() / (total / lanes)
+
+
+@pytest.mark.parametrize(("layer", "sparsest"), [("AlexNet FC7", 0.04), ("NT- We", None)])
+def test_times_of_eie_are_those_of_a_random_matrix_walked_entry_by_entry(rows, layer, sparsest):
+    row = rows[f"EIE: {layer} theoretical / actual time"]
+    given, _ = claim_of("EIE", f"{layer} theoretical / actual time").pair
+    outputs, inputs = eie_shape(layer)
+    # NeuralTalk's ten rows a lane hold no run of sixteen zeros, so 5.2 us of 64 lanes at 0.8 GHz is the density.
+    density = sparsest or given * 1e3 * 0.8 * 64 / (outputs * inputs)
+    assert row.high / given == pytest.approx(queued(outputs, density, 300), rel=0.04)
+    assert row.low / given == pytest.approx(queued(outputs, 0.25, 150), rel=0.04)
+    assert row.low <= row.model <= row.high
+
+
+def test_the_other_dataflows_in_the_order_of_what_they_reuse(rows):
+    # Per MAC at 1, 1, 2, 6: an output-stationary one takes 1 + 2 + 4, one without reuse 1 + 6 + 6, and more; on
+    # Eyeriss's array row stationary takes 1 + 4 and what the network, buffer and DRAM add.
+    ratios = dataflow_ratios()
+    assert ratios["output"] <= min(ratios["output of one filter"], ratios["output of one pixel"])
+    assert max(ratios, key=ratios.get) == "none" and min(ratios.values()) > 1
+    row = rows["Eyeriss dataflow: row stationary vs other dataflows, conv layers"]
+    assert (row.low, row.high) == (min(ratios.values()), max(ratios.values()))
+    assert 7 / 5 * 0.75 < ratios["output"] < 2 and 13 / 7 < ratios["none"] < 15 / 5
 
 
 def test_an_unknown_claim_is_refused_with_those_there_are():
