@@ -111,7 +111,7 @@ def sram_pj(
 
     Guard flags stop the fetch of a zero word into the array; outputs and partial sums are not guarded. Words that come
     from or go to DRAM cost one more access a buffer word, packed at the slot width; a partial sum that waits in DRAM is
-    read out of the buffer and written back to it at accumulator width.
+    read out of the buffer and written back to it at accumulator width. Sums of a systolic array count to O.
     """
     slots = jnp.asarray([m.slot_bits for m in machine.modes], layer.mode.dtype)
     packing = jnp.dot(layer.mode, slots) / float(machine.buffer.word_bits)
@@ -126,10 +126,14 @@ def sram_pj(
     else:
         packed_w = packing_of(machine, layer.mode, effect.moved(layer.weight_density, "W"))
         packed_i = packing_of(machine, layer.mode, effect.moved(layer.input_density, "I"))
+    out_pj = word_pj * (both_o + spilled + layer.leaving_o * words.dram_o * packing)
+    if machine.datapath.systolic is not None:
+        sum_pj = machine.datapath.systolic.sum_pj * dynamic_scale(machine.supply, layer.supply_v)
+        out_pj = out_pj + sum_pj * jnp.dot(layer.mode, words.sums)
     return (
         word_pj * (read_w + layer.fetched_w * words.dram_w * packed_w),
         word_pj * (read_i + layer.fetched_i * words.dram_i * packed_i),
-        word_pj * (both_o + spilled + layer.leaving_o * words.dram_o * packing),
+        out_pj,
     )
 
 

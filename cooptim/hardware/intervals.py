@@ -22,6 +22,7 @@ from cooptim.hardware.restate import checked_values
 
 _COMPLETES = "reference.shares.control"  # is what the other shares leave
 _FILLS = {"reference.layer.K": "datapath.rows", "reference.layer.OX": "datapath.cols"}  # multiples of
+_FILLS_SYSTOLIC = {"reference.layer.K": "datapath.cols", "reference.layer.C": "datapath.rows"}
 _TIED = {  # one number in several places, where they are stated alike
     "buffer.min_size": "buffer.size",
     "buffer.max_size": "buffer.size",
@@ -157,6 +158,7 @@ def _plans(files: Sequence[MachineFile]) -> list[_Plan]:
     plans = []
     for k, (file, numbers) in enumerate(zip(files, every, strict=True)):
         spans = []
+        fills = _FILLS if file.spec.datapath.systolic is None else _FILLS_SYSTOLIC
         for path, q in drawn_numbers(file).items():
             name, stated = path, q
             if path in _TIED and _as_wide(numbers[_TIED[path]], q):
@@ -164,7 +166,7 @@ def _plans(files: Sequence[MachineFile]) -> list[_Plan]:
             alike = sum(name in other and _same(other[name], stated) for other in every) > 1
             key = (name, stated.value, stated.unit, stated.interval, stated.source) if alike else (k, name)
             low, high = q.interval or (q.value, q.value)
-            step = int(numbers[_FILLS[path]].value) if path in _FILLS else int(_whole(q))
+            step = int(numbers[fills[path]].value) if path in fills else int(_whole(q))
             spans.append(_Span(path, axes.setdefault(key, len(axes)), low, high, step))
         shares = {path: q.value for path, q in numbers.items() if path.startswith("reference.shares.")}
         plans.append(_Plan(tuple(spans), shares))

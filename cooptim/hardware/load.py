@@ -168,6 +168,7 @@ def _build(spec: MachineSchema) -> Machine:
             subword_exponent=_leaf(d.subword_exponent),
             idle_share=_leaf(d.idle_share),
             guarded_share=_leaf(d.guarded_share),
+            systolic=None if d.systolic is None else d.systolic.build(energies.access_pj),
         ),
         supply=_supply(spec, energies.leakage_mw),
         buffer=Buffer(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from cooptim.hardware.dvafs import activity_divisor, critical_path, dynamic_scale, leakage_mw, supply_for_clock
 from cooptim.hardware.machine import Machine, Mode
 from cooptim.hardware.schema import MachineSchema
+from cooptim.hardware.systolic import words_a_busy_cycle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,7 @@ class ReferencePoint:
     Attributes:
       busy_fraction: share of the cycles with every lane busy; in the others the lanes idle and no word is fetched.
       sram_w, sram_i, sram_o: buffer words per busy cycle and operand.
+      sums: of a systolic array, accesses to accumulators per busy cycle, as buffer words of the same energy.
     """
 
     power_mw: float
@@ -26,11 +28,12 @@ class ReferencePoint:
     sram_w: float
     sram_i: float
     sram_o: float
+    sums: float = 0.0
 
     @property
     def sram_words(self) -> float:
-        """Buffer words of all operands per busy cycle."""
-        return self.sram_w + self.sram_i + self.sram_o
+        """Buffer words of all operands per busy cycle, sums in accumulators among them."""
+        return self.sram_w + self.sram_i + self.sram_o + self.sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +50,21 @@ def reference_point(spec: MachineSchema) -> ReferencePoint:
     """The reference point of a machine file.
 
     Words per busy cycle: every row reads one weight; a row of pixels reads its inputs once a row of taps when they
-    shift between lanes, else once a tap; every output is written once, after C * FY * FX cycles.
+    shift between lanes, else once a tap; every output is written once, after C * FY * FX cycles. Of a systolic array:
+    `cooptim.hardware.systolic`.
     """
     layer = {name: getattr(spec.reference.layer, name).value for name in ("C", "FY", "FX")}
     rows, cols = spec.datapath.rows.value, spec.datapath.cols.value
     freq = spec.supply.nominal_clock.value
     inputs = (cols + layer["FX"] - 1.0) / layer["FX"] if spec.buffer.input_shift.value else cols
+    power, busy = spec.reference.power.value, spec.reference.busy_fraction.value
+    if spec.datapath.systolic is not None:
+        *words, sums = words_a_busy_cycle(spec)
+        return ReferencePoint(power, freq, busy, *words, sums * spec.datapath.systolic.sum_access.value)
     return ReferencePoint(
-        power_mw=spec.reference.power.value,
+        power_mw=power,
         freq_ghz=freq,
-        busy_fraction=spec.reference.busy_fraction.value,
+        busy_fraction=busy,
         sram_w=rows,
         sram_i=min(inputs, cols),
         sram_o=rows * cols / (layer["C"] * layer["FY"] * layer["FX"]),
@@ -102,7 +110,7 @@ def operating_power_mw(
     wide = jnp.asarray(bits, jnp.result_type(float))
     guarded = d.guarded_share + (1.0 - d.guarded_share) * weight_density * input_density
     lanes = point.busy_fraction * guarded + (1.0 - point.busy_fraction) * d.idle_share
-    words = weight_density * point.sram_w + input_density * point.sram_i + point.sram_o
+    words = weight_density * point.sram_w + input_density * point.sram_i + point.sram_o + point.sums
     cycle = (
         d.busy_pj * lanes / activity_divisor(d, mode, wide, wide)
         + machine.buffer.access_pj * words * point.busy_fraction

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from cooptim.hardware.mechanisms.section import MechanismsSection
 from cooptim.hardware.quantity import Flag, Quantity, Rule, Strict
+from cooptim.hardware.systolic import SystolicSection
 
 SCHEMA_VERSION = 1
 
@@ -57,9 +58,15 @@ class Shares(Strict):
 class ReferenceLayer(Strict):
     """The layer that is taken to run at the reference point: one row of pixels, dense, stride 1."""
 
-    K: Annotated[Quantity, _COUNT] = Field(description="output channels, a multiple of `datapath.rows`")
-    C: Annotated[Quantity, _COUNT] = Field(description="input channels")
-    OX: Annotated[Quantity, _COUNT] = Field(description="output pixels, a multiple of `datapath.cols`")
+    K: Annotated[Quantity, _COUNT] = Field(
+        description="output channels, a multiple of `datapath.rows`, of `datapath.cols` in a systolic array"
+    )
+    C: Annotated[Quantity, _COUNT] = Field(
+        description="input channels; in a systolic array a multiple of `datapath.rows`, with the taps where they lie there"
+    )
+    OX: Annotated[Quantity, _COUNT] = Field(
+        description="output pixels, a multiple of `datapath.cols`; in a systolic array at most `accumulators`"
+    )
     FY: Annotated[Quantity, _COUNT] = Field(description="filter rows")
     FX: Annotated[Quantity, _COUNT] = Field(description="filter columns")
 
@@ -80,9 +87,11 @@ class Reference(Strict):
 class DatapathSection(Strict):
     """The MAC array."""
 
-    rows: Annotated[Quantity, _COUNT] = Field(description="output channels computed at a time")
+    rows: Annotated[Quantity, _COUNT] = Field(
+        description="output channels computed at a time; products added up at a time in a systolic array"
+    )
     cols: Annotated[Quantity, _COUNT] = Field(
-        description="output pixels computed at a time, times the lanes of the mode"
+        description="output pixels computed at a time, times the lanes of the mode; output channels in a systolic array"
     )
     width: Annotated[Quantity, _BITS] = Field(description="widest operand of a MAC")
     accumulator: Annotated[Quantity, Rule("size", 1, 256, whole=True)] = Field(
@@ -99,6 +108,7 @@ class DatapathSection(Strict):
     guarded_share: Annotated[Quantity, _SHARE] = Field(
         description="energy of a MAC with a zero operand over that of a busy one"
     )
+    systolic: SystolicSection | None = None
 
 
 class SupplySection(Strict):
@@ -268,7 +278,10 @@ class MachineSchema(Strict):
             raise ValueError(f"buffer.word {self.buffer.word.value:g} bit; legal: the datapath's width, {width} bit")
         if (fault := self.mechanisms.fault(self)) is not None:
             raise ValueError(fault)
-        if int(r.layer.K.value) % rows or int(r.layer.OX.value) % cols:
+        if d.systolic is not None:
+            if (fault := d.systolic.fault(self)) is not None:
+                raise ValueError(fault)
+        elif int(r.layer.K.value) % rows or int(r.layer.OX.value) % cols:
             raise ValueError(f"reference.layer does not fill the array; legal: K multiple of {rows}, OX of {cols}")
         if self.body_bias is not None:
             highest = self.supply.threshold_v.value - self.body_bias.shift.value * self.body_bias.min_bias.value

@@ -13,15 +13,15 @@ from jaxtyping import Bool, Float, Int
 
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
-from cooptim.mapping.traffic import ArrayShape, array_shape, columns
+from cooptim.mapping.traffic import ArrayShape, array_shape, columns, quanta
 from cooptim.workload import Layer, Workload
 
 MAX_CANDIDATES = 200_000  # rows enumerated for one layer; 150 MB of columns
 TILE_SIZES = 8  # per dim
-# Smaller is better in every one of them; dram_o and sram_o are the same in all rows of a layer.
+# Smaller is better in every one of them (`sums` where there are such); dram_o and sram_o are the same in all rows.
 CRITERIA: tuple[str, ...] = (
     "dram_w", "dram_i", "dram_psum", "tile_w", "tile_i", "tile_o", "tile_psum",
-    "cycles", "sram_w", "sram_i", "sram_psum",
+    "cycles", "sram_w", "sram_i", "sram_psum", "sums",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def tile_sizes(bound: int, quantum: int, most: int) -> tuple[int, ...]:
     The grid halves where that takes no more than `most` sizes; asking for more than TILE_SIZES makes it finer.
 
     Args:
-      quantum: sizes are multiples of it (or the bound); a K tile that leaves lanes empty helps nobody.
+      quantum: sizes are multiples of it (or the bound); a tile that leaves a part of the array empty helps nobody.
     """
     units = -(-bound // quantum)
     halvings = units.bit_length()
@@ -49,7 +49,8 @@ def _sizes(layer: Layer, shape: ArrayShape, most: int) -> tuple[tuple[int, ...],
     b = layer.bounds
     space = [(n,) if layer.transposed else tile_sizes(n, 1, most) for n in (b.OY, b.OX)]
     stationarities = tuple(range(len(STATIONARITIES)))
-    sizes = (tile_sizes(b.K, shape.rows, most), tile_sizes(b.C, 1, most), *space, stationarities)
+    full_k, full_c = quanta(layer, shape)
+    sizes = (tile_sizes(b.K, full_k, most), tile_sizes(b.C, full_c, most), *space, stationarities)
     total = math.prod(len(s) for s in sizes)
     if total > MAX_CANDIDATES:
         raise ValueError(
@@ -104,7 +105,7 @@ def _layer_table(layer: Layer, shape: ArrayShape, most: int) -> tuple[dict[str, 
     """(columns of the frontier of one layer, number of candidates)."""
     rows = candidates(layer, shape, most)
     table = columns(layer, shape, rows)
-    keep = pareto(np.concatenate([table[name].reshape(len(rows), -1) for name in CRITERIA], axis=1))
+    keep = pareto(np.concatenate([table[name].reshape(len(rows), -1) for name in CRITERIA if name in table], axis=1))
     keep[0] = True  # the untiled row stays: the reference starts there
     return {name: column[keep] for name, column in {**table, "factors": rows}.items()}, len(rows)
 

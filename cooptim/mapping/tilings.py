@@ -36,6 +36,7 @@ class Tilings:
     sram_psum: Float[np.ndarray, "layer row mode"]  # buffer words for partial sums (each write and each read counts)
     factors: Int[np.ndarray, "layer row 5"]  # tile sizes (K, C, OY, OX) and stationarity: 0 = W, 1 = I, 2 = O
     tile_psum: Float[np.ndarray, "layer row"] | None = None  # accumulators held beside tile_o; 0 unless C is tiled
+    sums: Float[np.ndarray, "layer row mode"] | None = None  # accesses to a systolic array's accumulators; None: no such
 
     def __post_init__(self) -> None:
         if self.tile_psum is None:
@@ -45,3 +46,15 @@ class Tilings:
     def rows(self) -> int:
         """Length of the row axis, padding included."""
         return int(self.valid.shape[1])
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The fields by name, those that are None left out."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: column for name, column in found.items() if column is not None}
+
+
+def pieces(bound: int, tile: int) -> tuple[tuple[int, int], ...]:
+    """((tile size, how many), ...) of a bound in tiles, the smaller last tile included."""
+    whole, rest = divmod(bound, tile)
+    return tuple((size, many) for size, many in ((tile, whole), (rest, 1)) if size and many)

@@ -20,9 +20,10 @@ a last row that the stride skips is not counted. Outputs are written once. When 
 C tile, its partial sums go to DRAM and come back; the first visit reads nothing, so (visits - 1) x outputs are written
 and as many read.
 
-Buffer, array side (the other side follows from the DRAM words). The array is output-stationary: it unrolls K over
-`rows` and a run of pixels of the tile, row by row, over cols x lanes; the accumulators of one such pass stay in the
-array over tC, FY, FX. Padding positions are read like others.
+Buffer, array side (the other side follows from the DRAM words). The array is output-stationary (a weight-stationary
+systolic one: `cooptim.mapping.systolic`): it unrolls K over `rows` and a run of pixels of the tile, row by row, over
+cols x lanes; the accumulators of one such pass stay in the array over tC, FY, FX. Padding positions are read like
+others.
 - weights: one word per used K lane and cycle; inputs: per pass, channel and filter row the distinct positions that the
   pass touches in each image row if lanes shift inputs along FX, else FX a pixel; `lanes` of them share a word.
 - outputs: once, `lanes` to a word. Partial sums: once per C tile beyond the first the array writes them and reads them
@@ -47,6 +48,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cooptim.hardware.machine import Machine
+from cooptim.mapping.systolic import SystolicShape, channel_quantum, systolic_columns, systolic_shape
+from cooptim.mapping.tilings import pieces
 from cooptim.workload import RELEVANT, Layer
 
 ORDERS: tuple[tuple[str, ...], ...] = (  # tile loops of stationarity W, I, O; outermost first
@@ -67,13 +70,23 @@ class ArrayShape:
     word_bits: int
     accumulator_bits: int
     input_shift: bool
+    systolic: SystolicShape | None = None
 
 
 def array_shape(machine: Machine) -> ArrayShape:
     """The static part of a machine that fixes its counts; its leaves may be traced."""
     path, buffer = machine.datapath, machine.buffer
     lanes = tuple(mode.lanes for mode in path.modes)
-    return ArrayShape(path.rows, path.cols, lanes, buffer.word_bits, path.accumulator_bits, buffer.input_shift)
+    return ArrayShape(
+        path.rows, path.cols, lanes, buffer.word_bits, path.accumulator_bits, buffer.input_shift, systolic_shape(machine)
+    )
+
+
+def quanta(layer: Layer, shape: ArrayShape) -> tuple[int, int]:
+    """(output channels, input channels) that fill the array; tiles of others leave a part of it empty."""
+    if shape.systolic is None:
+        return shape.rows, 1
+    return shape.cols, channel_quantum(layer, shape.rows, shape.systolic)
 
 
 def relevant_loops(layer: Layer, operand: str) -> tuple[str, ...]:
@@ -156,20 +169,14 @@ def _passes(rows: int, cols: int, pixels: int, taps: int, stride: int, dilation:
     return passes, int(touched(runs, taps, stride, dilation).sum())
 
 
-def _axis_split(bound: int, tile: int) -> tuple[tuple[int, int], ...]:
-    """((tile size, how many), ...) of a bound in tiles, the smaller last tile included."""
-    whole, rest = divmod(bound, tile)
-    return tuple((size, many) for size, many in ((tile, whole), (rest, 1)) if size and many)
-
-
 def _spatial_sums(layer: Layer, tile: tuple[int, int], pixels: int, shift: bool) -> tuple[int, int]:
     """(passes, input positions of a row of taps) summed over the spatial tiles of one channel."""
     b = layer.bounds
     stride, dilation = (1, 1) if layer.transposed else (layer.stride[1], layer.dilation[1])
     taps = 1 if layer.transposed and shift else b.FX
     passes = positions = 0
-    for rows, many_rows in _axis_split(b.OY, tile[0]):
-        for cols, many_cols in _axis_split(b.OX, tile[1]):
+    for rows, many_rows in pieces(b.OY, tile[0]):
+        for cols, many_cols in pieces(b.OX, tile[1]):
             p, w = _passes(rows, cols, pixels, taps, stride, dilation, shift)
             passes += p * many_rows * many_cols
             positions += w * many_rows * many_cols
@@ -179,22 +186,33 @@ def _spatial_sums(layer: Layer, tile: tuple[int, int], pixels: int, shift: bool)
 def _array_columns(
     layer: Layer, shape: ArrayShape, tiles: Int[np.ndarray, "row 4"], counts: Mapping[str, np.ndarray]
 ) -> dict[str, Float[np.ndarray, "row mode"]]:
-    """Columns cycles and sram_*: the array side, per mode."""
-    b, executions = layer.bounds, layer.bounds.B * layer.bounds.G * layer.repeat
-    steps = np.array([sum(-(-t // shape.rows) * n for t, n in _axis_split(b.K, int(k))) for k in tiles[:, 0]])
-    pairs, which = np.unique(tiles[:, 2:], axis=0, return_inverse=True)
-    psum_words = 2.0 * (counts["C"] - 1) * layer.output_words * layer.repeat * shape.accumulator_bits / shape.word_bits
-    names = ("cycles", "sram_w", "sram_i", "sram_o", "sram_psum")
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    """cycles and sram_*, and sums of a systolic array: the array side, per mode."""
+    outputs = layer.output_words * layer.repeat
+    psum_words = 2.0 * (counts["C"] - 1) * outputs * shape.accumulator_bits / shape.word_bits
+    found: list[dict[str, np.ndarray]] = []
     for lanes in shape.lanes:
-        sums = [_spatial_sums(layer, (int(y), int(x)), shape.cols * lanes, shape.input_shift) for y, x in pairs]
-        passes, positions = np.array(sums, dtype=np.float64)[which.reshape(-1)].T
-        columns["cycles"].append(executions * steps * b.C * b.FY * b.FX * passes)
-        columns["sram_w"].append(executions * b.K * b.C * b.FY * b.FX * passes)
-        columns["sram_i"].append(executions * steps * b.C * b.FY * positions / lanes)
-        columns["sram_o"].append(np.full(len(tiles), layer.output_words * layer.repeat / lanes))
-        columns["sram_psum"].append(psum_words)
-    return {name: np.stack(column, axis=1) for name, column in columns.items()}
+        if shape.systolic is None:
+            here = _passes_columns(layer, shape, lanes, tiles)
+        else:
+            here = systolic_columns(layer, (shape.rows, shape.cols), lanes, shape.systolic, tiles)
+        found.append({**here, "sram_o": np.full(len(tiles), outputs / lanes), "sram_psum": psum_words})
+    return {name: np.stack([here[name] for here in found], axis=1) for name in found[0]}
+
+
+def _passes_columns(
+    layer: Layer, shape: ArrayShape, lanes: int, tiles: Int[np.ndarray, "row 4"]
+) -> dict[str, Float[np.ndarray, "row"]]:
+    """cycles, sram_w and sram_i of an output-stationary array in one mode."""
+    b, executions = layer.bounds, layer.bounds.B * layer.bounds.G * layer.repeat
+    steps = np.array([sum(-(-t // shape.rows) * n for t, n in pieces(b.K, int(k))) for k in tiles[:, 0]])
+    pairs, which = np.unique(tiles[:, 2:], axis=0, return_inverse=True)
+    sums = [_spatial_sums(layer, (int(y), int(x)), shape.cols * lanes, shape.input_shift) for y, x in pairs]
+    passes, positions = np.array(sums, dtype=np.float64)[which.reshape(-1)].T
+    return {
+        "cycles": executions * steps * b.C * b.FY * b.FX * passes,
+        "sram_w": executions * b.K * b.C * b.FY * b.FX * passes,
+        "sram_i": executions * steps * b.C * b.FY * positions / lanes,
+    }
 
 
 def columns(

@@ -119,8 +119,8 @@ def _quickly(function: Callable[..., Any]) -> Any:
 def _few_rows(table: Tilings, rows: int) -> Tilings:
     """The untiled row and others from the whole of each layer's set."""
     picks = [np.linspace(0, n - 1, rows).astype(int) for n in table.valid.sum(axis=1).astype(int)]
-    fields = {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}
-    return Tilings(**{name: np.stack([x[i][pick] for i, pick in enumerate(picks)]) for name, x in fields.items()})
+    few = {name: np.stack([x[i][pick] for i, pick in enumerate(picks)]) for name, x in table.columns.items()}
+    return Tilings(**few)
 
 
 def _random_designs(machine: Machine, layers: int, rows: int, rng: np.random.Generator) -> Design:

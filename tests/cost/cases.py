@@ -1,7 +1,5 @@
 """Small workloads, tables and random designs that the cost tests share."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,8 +63,8 @@ def few_rows(workload, machine, rows):
     table = tilings(workload, machine)
     valid = table.valid.sum(axis=1).astype(int)
     pick = np.stack([np.linspace(0, n - 1, rows).astype(int) for n in valid])
-    fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(table)}
-    return type(table)(**{name: np.stack([x[i][pick[i]] for i in range(len(pick))]) for name, x in fields.items()})
+    few = {name: np.stack([x[i][pick[i]] for i in range(len(pick))]) for name, x in table.columns.items()}
+    return type(table)(**few)
 
 
 def design_of(machine, mode, tiling, weight_bits, input_bits, supply_v, freq_ghz, buffer_bits):

@@ -67,7 +67,7 @@ def random_layer(rng: np.random.Generator) -> Layer:
 
 def criteria(layer: Layer, rows: np.ndarray) -> np.ndarray:
     table = traffic.columns(layer, SHAPE, rows)
-    names = [f.name for f in dataclasses.fields(frontier.Tilings) if f.name not in ("valid", "factors")]
+    names = [f.name for f in dataclasses.fields(frontier.Tilings) if f.name in table]
     return np.concatenate([table[name].reshape(len(rows), -1) for name in names], axis=1)
 
 
