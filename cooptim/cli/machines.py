@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cooptim.hardware.circuit_file import circuit_names, load_circuit_file
 from cooptim.hardware.hierarchy_file import hierarchy_names, hierarchy_source, load_hierarchy, load_hierarchy_file
-from cooptim.hardware.load import load_machine_file, machine_names
+from cooptim.hardware.load import array_of_name, load_machine_file, machine_names
 from cooptim.reporting.machines import law_table, machine_lists, machine_title, number_table
 from cooptim.reporting.schema import schema_markdown
 
@@ -54,6 +54,10 @@ def kinds_of(name: str) -> tuple[str, ...]:
 
     Raises ValueError that lists all names for one that is none, and is no file.
     """
+    plain, size = array_of_name(name)
+    if size is not None:
+        kinds_of(plain)
+        return ("processor",)
     known = {"processor": machine_names(), "hierarchy": hierarchy_names(), "circuit": circuit_names()}
     found = tuple(kind for kind, names in known.items() if name in names)
     if found:

@@ -142,7 +142,7 @@ def _options(
     least = {name: _least(table, name) for name in ("dram_w", "dram_i", "dram_o", "cycles")}
     read_w, read_i = _least(table, "sram_w"), _least(table, "sram_i")  # [layer, mode]
     both_o = _least(table, "sram_o") + _least(table, "sram_psum")
-    sums_pj = 0.0 if d.systolic is None else _least(table, "sums") * float(d.systolic.sum_pj)  # [layer, mode]
+    sums_pj = np.zeros_like(read_w) if d.systolic is None else _least(table, "sums") * float(d.systolic.sum_pj)
     volts = np.unique(np.append(supply_grid(s), float(s.nominal_v)))
     size = float(machine.buffer.min_bits if machine.buffer.free else machine.buffer.size_bits)
     scale = np.asarray(dynamic_scale(s, volts), np.float64)
@@ -182,8 +182,7 @@ def _options(
         transit = moved * mode.slot_bits / machine.buffer.word_bits
         words = fetched_w + read_i[:, k, None] * here.read(density, "I") + both_o[:, k, None] + transit
         time = np.maximum(cycles / clock, transfer[:, None])
-        summed = 0.0 if d.systolic is None else sums_pj[:, k, None]
-        once = lanes * float(d.busy_pj) / divisor + float(d.control_pj) * cycles + extra + summed
+        once = lanes * float(d.busy_pj) / divisor + float(d.control_pj) * cycles + extra + sums_pj[:, k, None]
         dynamic = once * scale + words * access
         energy.append(dynamic + dram[:, None] + (leak - standby) * time)
         latency.append(time)

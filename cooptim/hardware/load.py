@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.resources
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,11 @@ from pydantic import BaseModel, ValidationError
 from cooptim.hardware.body_bias import at_body_bias
 from cooptim.hardware.machine import Area, BodyBias, Buffer, Datapath, Dram, Machine, Mode, Supply, Switching
 from cooptim.hardware.reference import ReferencePoint, derived_energies, reference_point
+from cooptim.hardware.resize import with_array
 from cooptim.hardware.schema import MachineSchema, Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
+
+_SIZED = re.compile(r"(.+)@([1-9]\d{0,5})x([1-9]\d{0,5})")
 
 
 class MachineError(ValueError):
@@ -76,7 +80,7 @@ def machine_names() -> tuple[str, ...]:
 
 
 def load_machine(name_or_path: str | pathlib.Path) -> Machine:
-    """The machine of this name, or of this YAML file.
+    """The machine of this name, or of this YAML file; NAME@ROWSxCOLS is the same with an array of that size.
 
     Raises MachineError with file, field, what was found, what is legal and the remedy.
     """
@@ -86,8 +90,14 @@ def load_machine(name_or_path: str | pathlib.Path) -> Machine:
 def load_machine_file(name_or_path: str | pathlib.Path) -> MachineFile:
     """The machine file of this name or path, with the provenance of every number.
 
+    NAME@ROWSxCOLS is the file with an array of that size: a MAC, a word and a sum cost the same, leakage and area follow.
+
     Raises MachineError with file, field, what was found, what is legal and the remedy.
     """
+    name, size = array_of_name(name_or_path)
+    if size is not None:
+        file = load_machine_file(name)
+        return MachineFile(file.origin, with_array(file.spec, *size))
     origin, data = _read(name_or_path)
     try:
         return MachineFile(origin, MachineSchema.model_validate(read_strict(data)))
@@ -95,6 +105,15 @@ def load_machine_file(name_or_path: str | pathlib.Path) -> MachineFile:
         raise MachineError(f"machine file {origin}: {error}") from None
     except ValidationError as error:
         raise MachineError(f"machine file {origin}: {_explain(error)}") from None
+
+
+def array_of_name(name_or_path: str | pathlib.Path) -> tuple[str, tuple[int, int] | None]:
+    """(name or path, rows and columns) of NAME@ROWSxCOLS; None for the size of a plain name, or of an existing file."""
+    text = str(name_or_path)
+    found = _SIZED.fullmatch(text)
+    if found is None or pathlib.Path(text).is_file():
+        return text, None
+    return found[1], (int(found[2]), int(found[3]))
 
 
 def _read(name_or_path: str | pathlib.Path) -> tuple[str, bytes]:
@@ -105,8 +124,8 @@ def _read(name_or_path: str | pathlib.Path) -> tuple[str, bytes]:
     path = pathlib.Path(text)
     if not path.is_file():
         raise MachineError(
-            f"machine '{text}': neither a file nor a known name; use a path to a YAML file or one of "
-            + ", ".join(machine_names())
+            f"machine '{text}': neither a file nor a known name; use a path to a YAML file, NAME@ROWSxCOLS for another "
+            f"array, or one of {', '.join(machine_names())}"
         )
     try:
         return text, path.read_bytes()

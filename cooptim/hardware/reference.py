@@ -59,8 +59,8 @@ def reference_point(spec: MachineSchema) -> ReferencePoint:
     inputs = (cols + layer["FX"] - 1.0) / layer["FX"] if spec.buffer.input_shift.value else cols
     power, busy = spec.reference.power.value, spec.reference.busy_fraction.value
     if spec.datapath.systolic is not None:
-        *words, sums = words_a_busy_cycle(spec)
-        return ReferencePoint(power, freq, busy, *words, sums * spec.datapath.systolic.sum_access.value)
+        w, i, o, sums = words_a_busy_cycle(spec)
+        return ReferencePoint(power, freq, busy, w, i, o, sums * spec.datapath.systolic.sum_access.value)
     return ReferencePoint(
         power_mw=power,
         freq_ghz=freq,

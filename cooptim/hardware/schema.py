@@ -62,7 +62,7 @@ class ReferenceLayer(Strict):
         description="output channels, a multiple of `datapath.rows`, of `datapath.cols` in a systolic array"
     )
     C: Annotated[Quantity, _COUNT] = Field(
-        description="input channels; in a systolic array a multiple of `datapath.rows`, with the taps where they lie there"
+        description="input channels; in a systolic array they fill `datapath.rows`, with FY x FX where taps lie on rows"
     )
     OX: Annotated[Quantity, _COUNT] = Field(
         description="output pixels, a multiple of `datapath.cols`; in a systolic array at most `accumulators`"

@@ -51,7 +51,7 @@ class SystolicSection(Strict):
                 return f"mechanisms.{name} together with {where}; legal: one of them, for {why}"
         link = spec.mechanisms.link
         if link is not None and link.weights.value == "columns":
-            return f"mechanisms.link.weights: 'columns' together with {where}; legal: another code, for rows hold products"
+            return f"mechanisms.link.weights: 'columns' together with {where}; legal: another code: rows hold products"
         if spec.buffer.input_shift.value:
             return f"buffer.input_shift: true together with {where}; legal: false, for every row reads its own stream"
         rows, cols, depth = (int(q.value) for q in (spec.datapath.rows, spec.datapath.cols, self.accumulators))

@@ -66,9 +66,7 @@ def weight_sets(layer: Layer, channels: int, rows: int, shape: SystolicShape) ->
 
 
 @functools.lru_cache(maxsize=65536)
-def _stream(
-    layer: Layer, tile: tuple[int, int], lanes: int, least: int, accumulators: int
-) -> tuple[int, int, int]:
+def _stream(layer: Layer, tile: tuple[int, int], lanes: int, least: int, accumulators: int) -> tuple[int, int, int]:
     """(blocks, cycles that a set streams in all of them, cycles of the last) over the spatial tiles of a layer.
 
     Args:

@@ -36,7 +36,7 @@ class Tilings:
     sram_psum: Float[np.ndarray, "layer row mode"]  # buffer words for partial sums (each write and each read counts)
     factors: Int[np.ndarray, "layer row 5"]  # tile sizes (K, C, OY, OX) and stationarity: 0 = W, 1 = I, 2 = O
     tile_psum: Float[np.ndarray, "layer row"] | None = None  # accumulators held beside tile_o; 0 unless C is tiled
-    sums: Float[np.ndarray, "layer row mode"] | None = None  # accesses to a systolic array's accumulators; None: no such
+    sums: Float[np.ndarray, "layer row mode"] | None = None  # accesses to a systolic array's accumulators
 
     def __post_init__(self) -> None:
         if self.tile_psum is None:

@@ -77,9 +77,8 @@ def array_shape(machine: Machine) -> ArrayShape:
     """The static part of a machine that fixes its counts; its leaves may be traced."""
     path, buffer = machine.datapath, machine.buffer
     lanes = tuple(mode.lanes for mode in path.modes)
-    return ArrayShape(
-        path.rows, path.cols, lanes, buffer.word_bits, path.accumulator_bits, buffer.input_shift, systolic_shape(machine)
-    )
+    words = buffer.word_bits, path.accumulator_bits
+    return ArrayShape(path.rows, path.cols, lanes, *words, buffer.input_shift, systolic_shape(machine))
 
 
 def quanta(layer: Layer, shape: ArrayShape) -> tuple[int, int]:

@@ -1,10 +1,13 @@
 """Small workloads, tables and random designs that the cost tests share."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
 from cooptim.design.design import Design
 from cooptim.hardware import load_machine
+from cooptim.hardware.datapath import Systolic
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
 from cooptim.workload import INPUT, Bounds, Layer, Workload
@@ -56,6 +59,13 @@ ATTENTION = Workload(
 )
 WORKLOADS = (DIGITS, CROWDED, ATTENTION)
 MACHINES = {name: load_machine(name) for name in ("envision", "dvafs_sized")}
+ENVISION = MACHINES["envision"]
+SYSTOLIC = dataclasses.replace(
+    ENVISION,
+    name="weights_stay",
+    datapath=dataclasses.replace(ENVISION.datapath, systolic=Systolic(True, True, 40, jnp.array(3.0))),
+    buffer=dataclasses.replace(ENVISION.buffer, input_shift=False),
+)  # Envision's lanes as a systolic array
 
 
 def few_rows(workload, machine, rows):

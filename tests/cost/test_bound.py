@@ -12,7 +12,7 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.hardware.dvafs import clock_on_grid, critical_path, max_clock_ghz, supply_grid
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
-from tests.cost.cases import DIGITS, MACHINES, WORKLOADS, as_design, design_of, random_choice
+from tests.cost.cases import DIGITS, MACHINES, SYSTOLIC, WORKLOADS, as_design, design_of, random_choice
 
 ENVISION = MACHINES["envision"]
 
@@ -21,8 +21,10 @@ def _gated(machine):
     return dataclasses.replace(machine, supply=dataclasses.replace(machine.supply, retention_v=jnp.array(0.0)))
 
 
-@pytest.mark.parametrize("machine", [*MACHINES.values(), _gated(ENVISION)], ids=["sized", "envision", "gated"])
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
+CASES = [(workload, machine) for workload in WORKLOADS for machine in (*MACHINES.values(), _gated(ENVISION))]
+
+
+@pytest.mark.parametrize(("workload", "machine"), [*CASES, (DIGITS, SYSTOLIC)])
 def test_no_random_legal_design_costs_less(workload, machine):
     table = tilings(workload, machine)
     rng = np.random.default_rng(7)

@@ -11,7 +11,7 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
 from cooptim.hardware import Switching, load_machine
 from cooptim.mapping.frontier import tilings
-from tests.cost.cases import CROWDED, MACHINES, WORKLOADS, as_design, random_choice
+from tests.cost.cases import CROWDED, MACHINES, SYSTOLIC, WORKLOADS, as_design, random_choice
 from tests.oracle import cost_oracle
 
 GATED = dataclasses.replace(
@@ -33,9 +33,10 @@ RAILS = dataclasses.replace(
 
 
 CASES = [(workload, machine) for workload in WORKLOADS for machine in (*MACHINES.values(), GATED)]
+CASES += [(WORKLOADS[0], RAILS), (WORKLOADS[0], SYSTOLIC)]
 
 
-@pytest.mark.parametrize(("workload", "machine"), [*CASES, (WORKLOADS[0], RAILS)], ids=lambda x: x.name)
+@pytest.mark.parametrize(("workload", "machine"), CASES, ids=lambda x: x.name)
 def test_random_legal_designs_cost_what_the_oracle_says(workload, machine):
     table = tilings(workload, machine)
     rng = np.random.default_rng(11)

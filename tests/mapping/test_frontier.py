@@ -24,7 +24,7 @@ def machine() -> Machine:
     modes = (Mode("1x16b", 1, 16), Mode("2x8b", 2, 8), Mode("4x4b", 4, 4))
     return Machine(
         "test",
-        zeros(Datapath, rows=16, cols=16, width_bits=16, accumulator_bits=48, modes=modes),
+        zeros(Datapath, rows=16, cols=16, width_bits=16, accumulator_bits=48, modes=modes, systolic=None),
         zeros(Supply),
         zeros(Buffer, word_bits=16, free=False, double_buffered=False, input_shift=True),
         zeros(Dram, coded=True),

@@ -9,7 +9,7 @@ import math
 def words_of(table, layer, row, mode):
     """Counts of one chosen row of the table."""
     plain = ("dram_w", "dram_i", "dram_o", "dram_psum", "tile_w", "tile_i", "tile_o", "tile_psum")
-    by_mode = ("cycles", "sram_w", "sram_i", "sram_o", "sram_psum")
+    by_mode = ["cycles", "sram_w", "sram_i", "sram_o", "sram_psum"] + (["sums"] if table.sums is not None else [])
     out = {name: float(getattr(table, name)[layer][row]) for name in plain}
     return out | {name: float(getattr(table, name)[layer][row][mode]) for name in by_mode}
 
@@ -164,6 +164,8 @@ def price(workload, machine, table, choice, period=None):
         energy["sram_i"].append(word_pj[i] * (d_i * c["sram_i"] + words_i * pack))
         spilled = c["dram_psum"] * 2 * d.accumulator_bits / b.word_bits  # out of the buffer and back into it
         energy["sram_o"].append(word_pj[i] * (c["sram_o"] + c["sram_psum"] + spilled + words_o * pack))
+        if d.systolic is not None:
+            energy["sram_o"][-1] += c["sums"] * float(d.systolic.sum_pj) * scale
         energy["control"].append(scale * float(d.control_pj) * c["cycles"])
         energy["leakage"].append(leak(machine, volts[i], size) * latency[-1])
         for name, x in zip(("dram_w", "dram_i", "dram_o"), bits, strict=True):

@@ -1,8 +1,8 @@
-"""Slow oracle: a weight-stationary systolic array run cycle by cycle on real numbers.
+"""Slow oracle: a weight-stationary systolic array run cycle by cycle on whole numbers.
 
-Every MAC is a few registers that know their neighbours only: a pixel comes from the left, a sum from above, a weight
-from above. Nothing here knows how many cycles a set of weights takes; the array is run until it is empty. Shares no code
-with the package.
+Every MAC is a few registers that know their neighbours only: a pixel comes from the left, sums and weights from above.
+Nothing here knows how many cycles a set of weights takes; the array runs until it is empty. Shares no code with the
+package.
 """
 
 import dataclasses
