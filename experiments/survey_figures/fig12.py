@@ -48,15 +48,18 @@ LABELS = {  # text, offset in points and side of each label
     "KAIST ADAS (Lee)": ("KAIST ADAS", (0, 11), "center"),
     "DNPU (Shin)": ("DNPU", (10, -3), "left"),
     "envision 1x16b": ("envision, dvafs_sized 1x16b", (6, -14), "left"),
-    "envision 2x8b": ("2x8b", (8, -9), "left"),
+    "envision 2x8b": ("2x8b", (-9, 2), "right"),
     "envision 4x4b": ("4x4b", (8, -4), "left"),
     "dvas_40nm 1x16b": ("dvas_40nm", (-8, 3), "right"),
     "dnn_engine 1x16b": ("dnn_engine", (-8, -3), "right"),
-    "dnpu 1x16b": ("dnpu, 16 b", (8, -4), "left"),
-    "isaac 1x16b": ("isaac, one tile", (8, -7), "left"),
+    "dnpu 1x16b": ("dnpu, 16 b", (8, -8), "left"),
+    "isaac 1x16b": ("isaac, one tile", (8, -10), "left"),
     "rd_sec 1x8b": ("rd_sec", (-8, -3), "right"),
     "cnvlutin 1x16b": ("cnvlutin", (-8, -3), "right"),
     "zena 1x16b": ("zena", (8, 2), "left"),
+    "systolic 1x8b": ("systolic, 32x32", (8, -4), "left"),
+    "gemmini 1x8b": ("gemmini", (8, 5), "left"),
+    "tpu_v1 1x8b": ("tpu_v1", (-8, -4), "right"),
     "simd_40nm 1x16b": ("simd_40nm 1x16b", (8, -6), "left"),
     "simd_40nm 2x8b": ("2x8b", (8, 2), "left"),
     "simd_40nm 4x4b": ("4x4b", (8, -6), "left"),
@@ -119,7 +122,7 @@ def figure(model: list[dict[str, Any]], measured: list[dict[str, Any]]) -> Figur
     axis = found.subplots()
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlim(1.5, 12000)
+    axis.set_xlim(1.5, 200000)
     axis.set_ylim(0.1, 20)
     axis.axhline(GOAL_TOPS_W, color=draw.GREY, linewidth=0.8, linestyle="--")
     axis.axvline(GOAL_GOPS, color=draw.GREY, linewidth=0.8, linestyle="--")
@@ -141,7 +144,7 @@ def figure(model: list[dict[str, Any]], measured: list[dict[str, Any]]) -> Figur
                   clip_on=False)  # fmt: skip
         axis.annotate(text[0], (x, y), xycoords=transform, xytext=text[1], textcoords="offset points", ha=text[2],
                       fontsize=8, color=colour, bbox=PAPER)  # fmt: skip
-    axis.set_xticks([10.0, 100.0, 1000.0, 10000.0], ["10", "100", "1000", "10000"])
+    axis.set_xticks([10.0, 100.0, 1000.0, 10000.0, 100000.0], ["10", "100", "1000", "10000", "100000"])
     axis.set_yticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
     draw.tidy(axis, "Efficiency against throughput", "throughput [GOPS]", "efficiency [TOPS/W]")
     _legend(found)
