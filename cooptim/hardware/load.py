@@ -90,7 +90,7 @@ def load_machine(name_or_path: str | pathlib.Path) -> Machine:
 def load_machine_file(name_or_path: str | pathlib.Path) -> MachineFile:
     """The machine file of this name or path, with the provenance of every number.
 
-    NAME@ROWSxCOLS is the file with an array of that size: a MAC, a word and a sum cost the same, leakage and area follow.
+    NAME@ROWSxCOLS is the file with an array of that size: a MAC, a word and a sum cost the same, the rest follows.
 
     Raises MachineError with file, field, what was found, what is legal and the remedy.
     """
