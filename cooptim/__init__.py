@@ -33,6 +33,10 @@ _HOME: dict[str, str] = {
     "Result": "cooptim.descent.result",
     "Plan": "cooptim.descent.plan",
     "optimize": "cooptim.descent.run",
+    "deep_compression": "cooptim.descent.compression",
+    "Compression": "cooptim.descent.compression",
+    "save_compressed": "cooptim.export.compressed_file",
+    "load_compressed": "cooptim.export.compressed_file",
     "report": "cooptim.reporting.run",
 }
 

@@ -14,6 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _optimize(commands.add_parser("optimize", help="train weights and hardware together", description=OPTIMIZE))
+    _compress(commands.add_parser("compress", help="a network in one small file", description=COMPRESS))
     _evaluate(commands.add_parser("evaluate", help="price a design", description=EVALUATE))
     _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
     _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
@@ -27,6 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 OPTIMIZE = """Trains the float network, the 16-bit, uniform and pruned references and the joint design, and writes
 result.json, layers.csv, design.json, weights and pictures. Without options: the digits of scikit-learn on Envision."""
+COMPRESS = """Trains the float network, prunes it in rounds, shares the weights that are left, and writes them
+Huffman-coded into one file, as small as the validation accuracy allows. The file is read back before it is measured."""
 EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
 MACHINES = """Lists the machines that come with the package with node, peak throughput and source, shows each number of
@@ -100,6 +103,23 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+
+
+def _compress(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    parser.add_argument(
+        "--drop", type=float, default=0.5, metavar="POINTS", help="validation accuracy that may be lost; default "
+        "%(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label-bits", type=int, default=3, metavar="BITS", help="2^BITS values in each layer; default %(default)s"
+    )
+    parser.add_argument("--sparsity", type=float, action="append", metavar="SHARE", help="of a round of pruning; "
+        "several, rising; default: eight rounds from 0.5 to 0.96",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches; default %(default)s")
+    parser.add_argument("--steps", type=int, help="steps of float training; rounds take a quarter; default: by the set")
+    parser.add_argument("--out", default="network.czf", metavar="FILE", help="file to write; default %(default)s")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ class Measure:
         object.__setattr__(self, "_run", compiled(run))
         object.__setattr__(self, "_settle", compiled(settle))
 
-    def settled(self, params: Any, state: Any, design: Design, batches: Iterable[np.ndarray]) -> Any:
+    def settled(self, params: Any, state: Any, design: Design | None, batches: Iterable[np.ndarray]) -> Any:
         """State of the network after training-mode passes with everything else held.
 
         Batch statistics trail behind weights and quantizers that still move; at few bits that lag alone has cost
@@ -46,9 +46,9 @@ class Measure:
         return state
 
     def accuracy(
-        self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray
+        self, params: Any, state: Any, design: Design | None, x: np.ndarray, labels: np.ndarray
     ) -> tuple[float, float]:
-        """(share of correct labels, mean cross-entropy [nat]) over all images."""
+        """(share of correct labels, mean cross-entropy [nat]) over all images; None for the network as it is."""
         loss, hits = 0.0, 0.0
         for start in range(0, len(x), self.chunk):
             part, names = x[start : start + self.chunk], labels[start : start + self.chunk]

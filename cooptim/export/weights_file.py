@@ -62,11 +62,15 @@ def load_weights(path: str | os.PathLike[str], like: tuple[Any, Any]) -> tuple[A
 
 def _flat(trees: tuple[Any, Any]) -> dict[str, Any]:
     """Leaves of (params, state) by path."""
+    return flat_leaves("params", trees[0]) | flat_leaves("state", trees[1])
+
+
+def flat_leaves(prefix: str, tree: Any) -> dict[str, Any]:
+    """Leaves by path, such as 'params/conv1/kernel', in flattening order; the prefix alone for a lone array."""
     found = {}
-    for prefix, tree in zip(("params", "state"), trees, strict=True):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            inner = jax.tree_util.keystr(path, simple=True, separator="/")
-            found[f"{prefix}/{inner}" if inner else prefix] = leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        inner = jax.tree_util.keystr(path, simple=True, separator="/")
+        found[f"{prefix}/{inner}" if inner else prefix] = leaf
     return found
 
 

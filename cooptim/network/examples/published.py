@@ -1,7 +1,8 @@
 """Published small networks as Flax NNX modules, and the CNN of the demo.
 
-Dimensions: LeCun et al. 1998 (LeNet-5 with a fully connected C3 and a plain output), Krizhevsky et al. 2012 (AlexNet),
-He et al. 2016 (ResNet-18), Howard et al. 2017 (MobileNetV1), MLPerf Tiny (ResNet-8, DS-CNN).
+Dimensions: LeCun et al. 1998 (LeNet-5 with a fully connected C3 and a plain output; LeNet-300-100),
+Krizhevsky et al. 2012 (AlexNet), He et al. 2016 (ResNet-18), Howard et al. 2017 (MobileNetV1),
+MLPerf Tiny (ResNet-8, DS-CNN).
 """
 
 import jax.numpy as jnp
@@ -44,6 +45,20 @@ class LeNet5(nnx.Module):
         x = nnx.max_pool(nnx.relu(self.c3(x)), (2, 2), (2, 2))
         x = nnx.relu(self.c5(x)).reshape(x.shape[0], -1)
         return self.out(nnx.relu(self.f6(x)))
+
+
+class LeNet300(nnx.Module):
+    """LeNet-300-100 on 28x28x1 images: dense layers of 300, 100 and 10."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.f1 = nnx.Linear(784, 300, rngs=rngs)
+        self.f2 = nnx.Linear(300, 100, rngs=rngs)
+        self.out = nnx.Linear(100, 10, rngs=rngs)
+
+    def __call__(self, x: Image) -> Logits:
+        """Logits of 28x28x1 images."""
+        x = nnx.relu(self.f1(x.reshape(x.shape[0], -1)))
+        return self.out(nnx.relu(self.f2(x)))
 
 
 class AlexNet(nnx.Module):
@@ -194,6 +209,11 @@ def digits_cnn(rngs: nnx.Rngs) -> DigitsCNN:
 def lenet5(rngs: nnx.Rngs) -> LeNet5:
     """LeNet-5 for 28x28x1 images."""
     return LeNet5(rngs)
+
+
+def lenet_300_100(rngs: nnx.Rngs) -> LeNet300:
+    """LeNet-300-100 for 28x28x1 images."""
+    return LeNet300(rngs)
 
 
 def alexnet(rngs: nnx.Rngs) -> AlexNet:
