@@ -31,7 +31,7 @@ class Pruned:
 
 def prunable(network: Network) -> tuple[int, ...]:
     """Positions among the leaves of params of the weights that enter a multiply-accumulate as they are stored."""
-    return tuple(dict.fromkeys(leaf for leaf, _ in network.masked_leaves))
+    return tuple(dict.fromkeys(leaf for leaf, *_ in network.masked_leaves))
 
 
 def magnitude_masks(network: Network, params: Any, sparsity: Sparsity, allocation: str = "lamp") -> Masks:

@@ -3,6 +3,7 @@
 Each seed trains its own float parent, and every figure of the compressed network is that of the weights read back from
 the file. Sparsity is chosen on validation, the test set is touched once. Usage:
     python experiments/deep_compression/run.py --data DIR [--networks lenet5 lenet_300_100] [--seeds 3] [--first 0]
+        [--keep FOLDER]
 DIR holds the four IDX files. Writes <network>.csv, one row a seed, and <network>_leaves.csv, one a leaf of each seed's
 file, beside this script.
 """
@@ -27,7 +28,7 @@ HERE = pathlib.Path(__file__).parent
 SETTINGS = {
     "lenet5": Compression(
         accuracy_drop=0.004,
-        sparsities=(0.6, 0.8, 0.88, 0.91, 0.93, 0.95),
+        sparsities=(0.6, 0.8, 0.86, 0.89, 0.91, 0.93),
         label_bits={"c1.kernel": 4, "out.kernel": 4, "": 3},
         float_steps=4500,
         round_steps=750,
@@ -35,24 +36,26 @@ SETTINGS = {
     ),
     "lenet_300_100": Compression(
         accuracy_drop=0.004,
-        sparsities=(0.7, 0.85, 0.91, 0.935, 0.95),
+        sparsities=(0.7, 0.85, 0.88, 0.9, 0.92, 0.94),
         label_bits={"out.kernel": 4, "": 3},
         float_steps=6000,
-        round_steps=1500,
-        cluster_steps=3000,
+        round_steps=1200,
+        cluster_steps=2250,
     ),
 }
 
 
-def one_seed(name: str, data: cooptim.Dataset, seed: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+def one_seed(
+    name: str, data: cooptim.Dataset, seed: int, folder: pathlib.Path
+) -> tuple[dict[str, float], list[dict[str, float]]]:
     """(figures of one seed, figures of each leaf of its file)."""
     network = cooptim.trace(getattr(examples, name)(nnx.Rngs(seed)), data.sample)
     begin = time.process_time()
     found = deep_compression(network, data, SETTINGS[name], seed=seed)
     spent = time.process_time() - begin
-    with tempfile.TemporaryDirectory() as folder:
-        size = save_compressed(pathlib.Path(folder) / "net.czf", found)
-        params, state = load_compressed(pathlib.Path(folder) / "net.czf", network)
+    file = folder / f"{name}_{seed}.czf"
+    size = save_compressed(file, found)
+    params, state = load_compressed(file, network)
     test = Measure(network, 250).accuracy(params, state, None, data.x_test, data.y_test)[0]
     coded = sum(leaf.coded for leaf in size.leaves if leaf.table)
     estimated = sum(leaf.estimated for leaf in size.leaves if leaf.table)
@@ -84,12 +87,15 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the files; default: none is kept")
     args = parser.parse_args()
     data = cooptim.load_data(args.data)
+    folder = args.keep or pathlib.Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     for name in args.networks:
         rows, leaves = [], []
         for seed in range(args.first, args.first + args.seeds):
-            row, parts = one_seed(name, data, seed)
+            row, parts = one_seed(name, data, seed, folder)
             rows.append(row)
             leaves += parts
             print(name, row, flush=True)

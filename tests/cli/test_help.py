@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-COMMANDS = [(), *((name,) for name in ("optimize", "evaluate", "trace", "machines", "validate", "report"))]
+COMMANDS = [(), *((name,) for name in ("optimize", "compress", "evaluate", "trace", "machines", "validate", "report"))]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -51,3 +51,9 @@ def test_digits_cnn_fills_sixty_four_lanes_twice():
     conv1, conv2, dense = by_shape("digits_cnn").workload.layers
     assert [(n.bounds.OY * n.bounds.OX, n.macs) for n in (conv1, conv2)] == [(64, 9216), (64, 294912)]
     assert dense.macs == 320
+
+
+def test_lenet_300_100_has_its_three_dense_layers():
+    net = by_shape("lenet_300_100")
+    assert [(layer.bounds.K, layer.bounds.C) for layer in net.workload.layers] == [(300, 784), (100, 300), (10, 100)]
+    assert sum(leaf.size for leaf in jax.tree.leaves(net.params)) == 235_500 + 30_100 + 1_010
