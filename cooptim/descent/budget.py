@@ -9,6 +9,7 @@ from cooptim.cost.area import area_mm2
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.report import CostReport
 from cooptim.descent.result import Budget
+from cooptim.design.operands import MIN_BITS
 from cooptim.design.space import DesignSpace
 
 BOUND_SHARE = 0.85  # a default budget asks for at most this share of the bound
@@ -75,9 +76,19 @@ def smallest_area_mm2(space: DesignSpace) -> float:
 
 def _bound_pj(space: DesignSpace, deadline_ns: float) -> float:
     try:
-        return float(energy_bound_pj(space.workload, space.machine, deadline_ns, tilings=space.tilings).bound_pj)
+        found = energy_bound_pj(
+            space.workload, space.machine, deadline_ns, min_bits=_narrowest_bits(space), tilings=space.tilings
+        )  # fmt: skip
+        return float(found.bound_pj)
     except ValueError as error:
         raise InfeasibleBudget(str(error)) from None
+
+
+def _narrowest_bits(space: DesignSpace) -> float:
+    """Two bits, or what a method that keeps signs alone may take of this machine."""
+    fixed = [method.fixed_bits for method in space.methods]
+    found = [space.lowest_bits(k)[i] for i, pair in enumerate(fixed) for k in (0, 1) if pair[k] is not None]
+    return float(min([MIN_BITS, *found]))
 
 
 def _require_energy(space: DesignSpace, energy_pj: float, bound_pj: float, deadline_ns: float) -> None:

@@ -15,6 +15,7 @@ from cooptim.descent.plan import Plan
 from cooptim.descent.step import Control, TrainState
 from cooptim.descent.task import Task
 from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
+from cooptim.design.operands import held_ranges
 
 HISTORY = ("step", "loss", "accuracy", "log_energy", "log_latency", "multiplier_energy", "weight_bits", "density")
 EVERY = 10  # steps between two rows of the history
@@ -138,8 +139,10 @@ def frozen_widths(task: Task, stage: Stage, state: TrainState, phase: Phase) -> 
     """State and phase once the widths of the moment are held, the hardware fitted to them."""
     design = task.decode(state.knobs, task.plan.end_temperature, phase)
     phase = dataclasses.replace(
-        phase, frozen=jnp.ones(()), weight_bits=design.weight_bits, input_bits=design.input_bits
+        phase, frozen=jnp.ones(()), weight_bits=jnp.round(design.weight_bits), input_bits=jnp.round(design.input_bits)
     )
+    knobs = held_ranges(state.knobs, phase, task.space.input_signed, task.space.methods)
+    state = dataclasses.replace(state, knobs=knobs)
     if stage.refit is not None:
         state = dataclasses.replace(state, knobs=stage.refit(state, phase))
     return state, phase

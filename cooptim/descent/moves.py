@@ -7,9 +7,9 @@ import numpy as np
 
 from cooptim.design.design import Design
 from cooptim.design.legal import grid_clock_ghz, violations
-from cooptim.design.operands import MIN_BITS
 from cooptim.design.space import DesignSpace
 from cooptim.relax.bitwidth import range_of
+from cooptim.relax.method import method_of
 
 
 class Move(NamedTuple):
@@ -23,14 +23,15 @@ class Move(NamedTuple):
 def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
     """Every legal design with one operand's width changed by `delta` bits, its range kept."""
     moves = []
-    for operand, top in zip(("weight", "input"), space.most_bits, strict=True):
+    for number, (operand, top) in enumerate(zip(("weight", "input"), space.most_bits, strict=True)):
+        lowest = space.lowest_bits(number)
         bits = np.asarray(getattr(design, f"{operand}_bits"))
         range_ = np.asarray(getattr(design, f"{operand}_range"))
         step = np.asarray(getattr(design, f"{operand}_step"))
         signed = np.ones_like(bits) if operand == "weight" else space.signed
         for layer, name in enumerate(space.workload.names):
             width = bits[layer] + delta
-            if not min(MIN_BITS, top) <= width <= top:
+            if not lowest[layer] <= width <= top or method_of(space.methods, layer).fixed_bits[number] is not None:
                 continue
             levels = float(range_of(np.float32(1), width, signed[layer]))
             changed = dataclasses.replace(

@@ -15,6 +15,7 @@ from cooptim.design.space import DesignSpace
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.relax.bitwidth import bits_of, range_of
 from cooptim.relax.choice import hard_choice
+from cooptim.relax.method import method_of
 
 _GRID_SLACK = 1e-4  # of one grid step: a value this close to a grid point stands on it
 
@@ -27,19 +28,21 @@ def snap_widths(space: DesignSpace, design: Design) -> Design:
     """Widths rounded to whole bits within the datapath; a range that its width cannot hold is cut to what it can."""
     top_w, top_i = space.most_bits
     signed = jnp.asarray(space.signed, design.weight_step.dtype)
+    zeros = np.asarray([method_of(space.methods, i).has_zero for i in range(len(space.workload.layers))])
 
-    def held(bits, step, range_, sign, top):  # type: ignore[no-untyped-def]
-        bits = jnp.clip(jnp.round(bits), min(MIN_BITS, top), top)
+    def held(bits, step, range_, sign, operand, top):  # type: ignore[no-untyped-def]
+        lowest = jnp.asarray(space.lowest_bits(operand), jnp.asarray(bits).dtype)
+        bits = jnp.clip(jnp.round(bits), lowest, top)
         wide = (bits_of(step, range_, sign) > bits + 1e-3) & (bits >= MIN_BITS)
         return bits, jnp.where(wide, range_of(step, bits, sign), range_)
 
-    w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0, top_w)
-    i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed, top_i)
+    w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0, 0, top_w)
+    i_bits, i_range = held(design.input_bits, design.input_step, design.input_range, signed, 1, top_i)
     return dataclasses.replace(
         design,
         weight_bits=w_bits,
         weight_range=w_range,
-        threshold=jnp.where(w_bits < MIN_BITS, 0.0, design.threshold),
+        threshold=jnp.where((w_bits < MIN_BITS) | ~zeros, 0.0, design.threshold),
         input_bits=i_bits,
         input_range=i_range,
     )
@@ -113,24 +116,24 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
     s, names = space.machine.supply, space.workload.names
     top_w, top_i = space.most_bits
     widest = np.asarray(space.widest_bits(d.weight_bits, d.input_bits))
-    for operand, top, bits, step, range_, signed in (
-        ("weight", top_w, d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
-        ("input", top_i, d.input_bits, d.input_step, d.input_range, space.signed),
+    for operand, low, top, bits, step, range_, signed in (
+        ("weight", space.lowest_bits(0), top_w, d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
+        ("input", space.lowest_bits(1), top_i, d.input_bits, d.input_step, d.input_range, space.signed),
     ):
         needed = np.asarray(bits_of(step, range_, signed))
         for i, name in enumerate(names):
-            if bits[i] != np.round(bits[i]) or not min(MIN_BITS, top) <= bits[i] <= top:
-                legal = f"a whole number in {MIN_BITS:g}..{top:g}" if top > MIN_BITS else f"{top:g}"
+            if bits[i] != np.round(bits[i]) or not low[i] <= bits[i] <= top:
+                legal = f"a whole number in {low[i]:g}..{top:g}" if top > low[i] else f"{top:g}"
                 found.append(f"{name}: {operand} width {bits[i]:g} b is not {legal}, as {space.machine.name} asks")
             elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
                 found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
             elif bits[i] >= MIN_BITS and needed[i] > bits[i] + 2e-3:
                 found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
-    for name, cut in zip(names, d.threshold, strict=True):
+    for i, (name, cut) in enumerate(zip(names, d.threshold, strict=True)):
         if not cut >= 0:
             found.append(f"{name}: threshold {cut:g} is below 0 or no number")
-        elif cut > 0 and top_w < MIN_BITS:
-            found.append(f"{name}: threshold {cut:g} prunes weights of {top_w:g} b, which have no zero")
+        elif cut > 0 and (top_w < MIN_BITS or not method_of(space.methods, i).has_zero):
+            found.append(f"{name}: threshold {cut:g} prunes weights of {d.weight_bits[i]:g} b, which have no zero")
     found += _scale_violations(space, design)
     demand = np.asarray(space.working_set_bits(d.mode))
     for i, name in enumerate(names):

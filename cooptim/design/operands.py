@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from cooptim.design.design import Operands
 from cooptim.design.knobs import OperandKnobs, Phase, free_phase
-from cooptim.relax.bitwidth import integer_bits, range_of
+from cooptim.relax.bitwidth import bits_of, integer_bits, range_of
 from cooptim.relax.method import Method
 from cooptim.relax.rounding import clip_ste
 
@@ -64,32 +64,41 @@ def decoded_operands(
     most_bits: Widest = 8.0,
     phase: Phase | None = None,
     methods: tuple[Method, ...] = (),
+    least_bits: tuple[float, float] = (MIN_BITS, MIN_BITS),
 ) -> Operands:
     """What these knobs keep of weights and inputs; differentiable in every leaf.
 
-    Forward, widths are whole bits from MIN_BITS to `most_bits` (straight-through), and a range is what its width holds.
-    Weights of at most one bit are +range or -range, and none is pruned.
+    Forward, widths are whole bits from MIN_BITS to `most_bits` (straight-through), and a range is what its width holds;
+    a blend's are continuous until they are frozen. Weights of one bit, and words without a zero, are not pruned.
 
     Args:
       most_bits: of both operands, or of (weights, inputs).
       phase: traced switches `prune` and `frozen`; `quantize` is the caller's. None learns everything.
       methods: one a layer; () is the default for all.
+      least_bits: of weights and inputs that keep their sign alone.
     """
     phase = free_phase(len(input_signed)) if phase is None else phase
     most_w, most_i = _both(most_bits)
     signed = _signs(input_signed, knobs.input_log2_step.dtype)
     w_bits, w_step, w_range = _width(
-        knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w, phase.weight_bits, phase.frozen
-    )
+        knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w, phase.weight_bits, phase.frozen,
+        [m.weights == "blend" for m in methods],
+    )  # fmt: skip
     i_bits, i_step, i_range = _width(
-        knobs.input_log2_step, knobs.input_log2_range, signed, most_i, phase.input_bits, phase.frozen
-    )
+        knobs.input_log2_step, knobs.input_log2_range, signed, most_i, phase.input_bits, phase.frozen,
+        [m.inputs == "blend" for m in methods],
+    )  # fmt: skip
+    w_bits, w_step, w_range = _fixed(w_bits, w_step, w_range, methods, 0, least_bits, most_w)
+    i_bits, i_step, i_range = _fixed(i_bits, i_step, i_range, methods, 1, least_bits, most_i)
+    cut = jnp.where((phase.prune > 0.5) & (most_w >= MIN_BITS), 2.0**knobs.log2_threshold, 0.0)
+    if not all(m.has_zero for m in methods):
+        cut = jnp.where(np.asarray([m.has_zero for m in methods]), cut, 0.0)
     return Operands(
         input_signed=input_signed,
         weight_bits=w_bits,
         weight_step=w_step,
         weight_range=w_range,
-        threshold=jnp.where((phase.prune > 0.5) & (most_w >= MIN_BITS), 2.0**knobs.log2_threshold, 0.0),
+        threshold=cut,
         input_bits=i_bits,
         input_step=i_step,
         input_range=i_range,
@@ -122,6 +131,29 @@ def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bit
     )
 
 
+def held_ranges(knobs: AnyKnobs, phase: Phase, input_signed: tuple[bool, ...], methods: tuple[Method, ...]) -> AnyKnobs:
+    """Knobs whose blends have, at the frozen widths, the ranges that they had: a hardened blend is not another clip."""
+    signed = _signs(input_signed, knobs.input_log2_step.dtype)
+
+    def step(log2_step, log2_range, bits, sign, blends):  # type: ignore[no-untyped-def]
+        if not any(blends):
+            return log2_step
+        fitting = log2_range - jnp.log2(range_of(jnp.ones_like(log2_step), bits, sign))
+        return jnp.where(np.asarray(blends), fitting, log2_step)
+
+    return dataclasses.replace(
+        knobs,
+        weight_log2_step=step(
+            knobs.weight_log2_step, knobs.weight_log2_range, phase.weight_bits, 1.0,
+            [m.weights == "blend" for m in methods],
+        ),
+        input_log2_step=step(
+            knobs.input_log2_step, knobs.input_log2_range, phase.input_bits, signed,
+            [m.inputs == "blend" for m in methods],
+        ),
+    )  # fmt: skip
+
+
 def _both(most_bits: Widest) -> tuple[float, float]:
     return most_bits if isinstance(most_bits, tuple) else (most_bits, most_bits)
 
@@ -130,7 +162,17 @@ def _signs(input_signed: tuple[bool, ...], dtype: jnp.dtype) -> Float[Array, "la
     return jnp.asarray(np.asarray(input_signed, np.float32), dtype)
 
 
-def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen):  # type: ignore[no-untyped-def]
+def _fixed(bits, step, range_, methods, operand, least_bits, most_bits):  # type: ignore[no-untyped-def]
+    """(bits, step, range) with the width that a method brings, as narrow as the machine takes; step and range agree."""
+    said = [m.fixed_bits[operand] for m in methods]
+    if all(width is None for width in said):
+        return bits, step, range_
+    held = np.asarray([width is not None for width in said])
+    widths = [0.0 if width is None else min(max(width, least_bits[operand]), most_bits) for width in said]
+    return jnp.where(held, np.asarray(widths, bits.dtype), bits), jnp.where(held, range_, step), range_
+
+
+def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen, blends):  # type: ignore[no-untyped-def]
     """(bits, step, range) of one operand; the step is clipped straight-through to the legal widths."""
     step, range_ = 2.0**log2_step, 2.0**log2_range
     if most_bits < MIN_BITS:
@@ -139,6 +181,10 @@ def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen):  # ty
     coarsest = range_of(jnp.ones_like(step), jnp.asarray(MIN_BITS), signed)
     legal_step = clip_ste(step, range_ / finest, range_ / coarsest)
     bits = clip_ste(integer_bits(legal_step, range_, signed), MIN_BITS, most_bits)
+    if any(blends):
+        bits = jnp.where(
+            np.asarray(blends), clip_ste(bits_of(legal_step, range_, signed), MIN_BITS, most_bits), bits
+        )  # fmt: skip
     held = frozen > 0.5
     return (
         jnp.where(held, frozen_bits, bits),

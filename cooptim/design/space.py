@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, free_phase
-from cooptim.design.operands import decoded_operands, init_operands
+from cooptim.design.operands import MIN_BITS, decoded_operands, init_operands
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.hardware.machine import Machine
-from cooptim.hardware.mechanisms import array_bits, held_bits, most_bits
+from cooptim.hardware.mechanisms import array_bits, held_bits, least_bits, most_bits
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
@@ -52,7 +52,12 @@ class DesignSpace:
         for layer, method in zip(self.workload.layers, self.methods, strict=False):
             if method.pattern is not None:
                 require_divides(layer.name, method.pattern, layer.bounds.C * layer.bounds.FY * layer.bounds.FX)
-            if layer.kind == "matmul" and (method.per_channel or method.pattern is not None):
+            if self.most_bits[0] < MIN_BITS and (method.weights not in ("step_range", "sign") or method.pattern):
+                raise ValueError(
+                    f"{layer.name}: {self.machine.name} takes weights of {self.most_bits[0]:g} b, their sign alone, "
+                    f"which {method.weights} with pattern {method.pattern} is not; use step_range or sign without one"
+                )
+            if layer.kind == "matmul" and (method.per_channel or method.pattern or method.weights == "sign"):
                 raise ValueError(
                     f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern; "
                     "leave its method at the default"
@@ -72,6 +77,17 @@ class DesignSpace:
     def most_bits(self) -> tuple[float, float]:
         """Widest weights and inputs that the machine takes [bit]."""
         return most_bits(self.machine.mechanisms, self.machine.datapath)
+
+    @property
+    def least_bits(self) -> tuple[float, float]:
+        """Narrowest weights and inputs that the machine takes where they keep their sign alone [bit]."""
+        return least_bits(self.machine.mechanisms)
+
+    def lowest_bits(self, operand: int) -> Float[np.ndarray, "layer"]:
+        """Narrowest width of each layer's weights (operand 0) or inputs (1) [bit]."""
+        least, top = self.least_bits[operand], self.most_bits[operand]
+        found = [method_of(self.methods, i).fixed_bits[operand] for i in range(len(self.workload.layers))]
+        return np.asarray([min(MIN_BITS if one is None else max(one, least), top) for one in found])
 
     def widest_bits(
         self, weight_bits: Float[ArrayLike, "layer"], input_bits: Float[ArrayLike, "layer"]
@@ -116,7 +132,7 @@ class DesignSpace:
     def channels(self, layer: int) -> int:
         """Factors that the weights of a layer have: one an output channel where its method says so, else 0."""
         bounds = self.workload.layers[layer].bounds
-        return bounds.G * bounds.K if method_of(self.methods, layer).per_channel else 0
+        return bounds.G * bounds.K if method_of(self.methods, layer).scaled else 0
 
     def _scales(self, weight_max, channel_max):  # type: ignore[no-untyped-def]
         """Largest magnitude of each channel over its layer's; 1 where a channel is all zero or nothing is known."""
@@ -169,7 +185,7 @@ class DesignSpace:
           phase: traced switches; None learns everything.
         """
         phase = free_phase(len(self.workload.layers)) if phase is None else phase
-        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase, self.methods)
+        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase, self.methods, self.least_bits)
         widest = self.widest_bits(operands.weight_bits, operands.input_bits)
         mode = self._mode(knobs.mode_logits, widest, temperature)
         supply_v = self._supply(knobs.supply)

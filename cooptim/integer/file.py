@@ -178,8 +178,12 @@ def _layer(who: str, content: Any, nodes: tuple[Node, ...]) -> IntegerLayer:
     layer = IntegerLayer(**content)
     if not 0 < layer.node < len(nodes) or nodes[layer.node].op not in ("conv", "dot"):
         raise ValueError(f"{who}: {layer.name} stands at node {layer.node}, which multiplies nothing; export again")
-    top = 2 ** (layer.weight_bits - 1) - 1
-    widest = int(np.abs(nodes[layer.node].arrays["weights"].astype(np.int64)).max(initial=0))
-    if widest > top:
-        raise ValueError(f"{who}: {layer.name} has a weight of {widest} in {layer.weight_bits} b, which hold {top}")
+    words = nodes[layer.node].arrays["weights"].astype(np.int64)
+    half = 2 ** (layer.weight_bits - 1)
+    least, most = (-half, half - 1) if half > 1 else (-1, 1)  # two's complement; one bit is a sign
+    odd = words[(words < least) | (words > most)]
+    if odd.size:
+        raise ValueError(
+            f"{who}: {layer.name} has a weight of {int(odd[0])} in {layer.weight_bits} b, which hold {least} to {most}"
+        )
     return layer

@@ -4,7 +4,7 @@ One pipeline for the forward pass, for what leaves a network (`Network.harden`, 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,15 @@ from cooptim.network.nest import Axes
 from cooptim.network.plan import Plan, Site
 from cooptim.relax import bitwidth, mask
 from cooptim.relax.method import PLAIN, Method, method_of, n_of_m, require_divides, require_methods, spread
+from cooptim.relax.quantizers import INPUT_QUANTIZERS, WEIGHT_QUANTIZERS, Operand, Words, largest_level
+
+
+class Operated(Protocol):
+    """What the pipeline asks of a site."""
+
+    @property
+    def axes(self) -> Axes | None:
+        """Axes of its weights."""
 
 
 class SiteKnobs(NamedTuple):
@@ -63,13 +72,13 @@ def site_methods(
 
 
 def _require_axes(name: str, site: Site, method: Method) -> None:
-    if (method.per_channel or method.pattern is not None) and site.axes is None:
+    if (method.per_channel or method.pattern is not None or method.weights == "sign") and site.axes is None:
         raise ValueError(
             f"{name}: its weights have no axis of output channels that could be told (data on both sides, a ragged "
-            "product, a convolution of weights or a closed custom rule), and per_channel and pattern need one; leave "
-            "its method at the default"
+            "product, a convolution of weights or a closed custom rule), and per_channel, pattern and sign need one; "
+            "leave its method at the default"
         )
-    if method.per_channel and site.scans:
+    if method.scaled and site.scans:
         raise ValueError(
             f"{name}: it stands in a scan over differing weights, where a scale a channel is not carried; use "
             "per_channel=False there, or unroll the scan"
@@ -114,12 +123,23 @@ def thresholded(w: Any, threshold: Any) -> Any:
     return jnp.where(threshold > 0, mask.prune(w, threshold), w).astype(w.dtype)
 
 
-def weights(site: Site, w: Any, knobs: SiteKnobs, threshold: Any, method: Method) -> tuple[Any, Any]:
+def weights(site: Operated, w: Any, knobs: SiteKnobs, threshold: Any, method: Method) -> tuple[Any, Any]:
     """Weights in the words of their method, and their share of non-zeros; untouched at 32 bits and threshold 0."""
     if not jnp.issubdtype(w.dtype, jnp.floating):
         return w, jnp.mean(w != 0, dtype=measure_dtype())
     left = patterned(w, site.axes, method, knobs.weight_bits)
-    return _scaled(site, left, knobs, threshold) if method.per_channel else _step_range(left, knobs, threshold)
+    if method.weights == "step_range" and not method.per_channel:
+        return _step_range(left, knobs, threshold)
+    exact = knobs.weight_bits >= bitwidth.OFF_BITS
+    left = thresholded(left, threshold)
+    scale = spread(knobs.weight_scale, w.shape, _axes(site).channels) if method.scaled else jnp.ones((), w.dtype)
+    operand = Operand(
+        knobs.weight_bits, knobs.weight_step, knobs.weight_range, True, w.size, _summed(site, method)
+    )  # fmt: skip
+    found = _WEIGHTS[method.weights](left / scale, operand)
+    cuts = [(s, jnp.where(cut < 0, -1.0, jnp.maximum(threshold, cut * scale))) for s, cut in found.zeros]
+    share = _share(left, [(s, jnp.where(exact, threshold, cut)) for s, cut in cuts])
+    return jnp.where(exact, left, found.values * scale).astype(w.dtype), share
 
 
 def _step_range(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
@@ -130,32 +150,46 @@ def _step_range(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
     return out, nonzero_share(w, cut).astype(measure_dtype())
 
 
-def _scaled(site: Site, w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
-    """Step and range times a factor a channel: divided by it, quantized as ever, multiplied back."""
-    assert site.axes is not None
-    exact = knobs.weight_bits >= bitwidth.OFF_BITS
-    scale = spread(knobs.weight_scale, w.shape, site.axes.channels)
-    left = thresholded(w, threshold)
-    words = signed_words(left / scale, knobs.weight_bits, knobs.weight_step, knobs.weight_range) * scale
-    cut = jnp.where(exact, threshold, jnp.maximum(threshold, scale * knobs.weight_step / 2))
-    cut = jnp.where(knobs.weight_bits < bitwidth.SIGN_BITS, -1.0, cut)
-    return jnp.where(exact, left, words).astype(w.dtype), mask.density(w, cut).astype(measure_dtype())
+def _step_range_words(w: Any, o: Operand) -> Words:
+    cut = jnp.where(o.bits < bitwidth.SIGN_BITS, -1.0, o.step / 2)
+    return Words(signed_words(w, o.bits, o.step, o.range_), ((1.0, cut),))
 
 
-def weight_unit(site: Site, w: Any, knobs: SiteKnobs, method: Method) -> tuple[Any, Any]:
-    """What one unit of a stored weight is worth, and the largest magnitude; they broadcast against the weights."""
-    if not method.per_channel or site.axes is None:
-        return knobs.weight_step, knobs.weight_range
-    scale = spread(knobs.weight_scale, w.shape, site.axes.channels)
-    return knobs.weight_step * scale, knobs.weight_range * scale
+_WEIGHTS: Mapping[str, Any] = {"step_range": _step_range_words, **WEIGHT_QUANTIZERS}
 
 
-def inputs(x: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
-    """Quantized input, and its share of non-zeros."""
+def _axes(site: Operated) -> Axes:
+    assert site.axes is not None  # `site_methods` has seen to it
+    return site.axes
+
+
+def _summed(site: Operated, method: Method) -> tuple[int, ...] | None:
+    """Axes over which a scale that is taken from the weights goes; None for all."""
+    return _axes(site).reduced if method.weights == "sign" or method.per_channel else None
+
+
+def _share(x: Any, cuts: Sequence[tuple[Any, Any]]) -> Any:
+    """Share of non-zero words, where each share of them is zero up to its cut."""
+    return sum(share * mask.density(x, cut) for share, cut in cuts).astype(measure_dtype())
+
+
+def inputs(x: Any, knobs: SiteKnobs, signed: bool, method: Method = PLAIN, images: int = 1) -> tuple[Any, Any]:
+    """Quantized input, and its share of non-zeros.
+
+    Args:
+      images: in x, of which LSQ counts one's words.
+    """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x, jnp.mean(x != 0, dtype=measure_dtype())
-    words = signed_words if signed else unsigned_words
-    return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
+    if method.inputs == "step_range":
+        words = signed_words if signed else unsigned_words
+        return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
+    exact = knobs.input_bits >= bitwidth.OFF_BITS
+    operand = Operand(knobs.input_bits, knobs.input_step, knobs.input_range, signed, max(1, x.size // images))
+    found = INPUT_QUANTIZERS[method.inputs](x, operand)
+    counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
+    share = _share(counted, [(s, jnp.where(exact, 0.0, cut)) for s, cut in found.zeros])
+    return jnp.where(exact, x, found.values).astype(x.dtype), share
 
 
 def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
@@ -163,3 +197,31 @@ def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
     exact = knobs.input_bits >= bitwidth.OFF_BITS
     counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
     return nonzero_share(counted, jnp.where(exact, 0.0, knobs.input_step / 2)).astype(measure_dtype())
+
+
+def weight_unit(site: Operated, words: Any, knobs: SiteKnobs, method: Method) -> tuple[Any, Any]:
+    """What one unit of a stored weight is worth, and the largest magnitude; they broadcast against the words.
+
+    Raises ValueError for dorefa, whose words lie half a unit beside the whole numbers.
+    """
+    step, range_ = knobs.weight_step, knobs.weight_range
+    if method.weights == "dorefa":
+        raise ValueError(
+            "dorefa weights: their levels are odd halves of a unit, not whole numbers, and are neither misread nor "
+            "exported; use lsq or step_range"
+        )
+    if method.weights in ("sign", "ternary"):
+        step = range_ = jnp.max(jnp.abs(words), axis=_summed(site, method), keepdims=True)
+    if method.weights == "blend":
+        step = range_ / largest_level(knobs.weight_bits, True)
+    if not method.scaled:
+        return step, range_
+    scale = spread(knobs.weight_scale, words.shape, _axes(site).channels)
+    return step * scale, range_ * scale
+
+
+def input_unit(knobs: SiteKnobs, method: Method, signed: bool) -> Any:
+    """What one unit of a stored input is worth."""
+    if method.inputs in ("pact", "dorefa", "blend"):
+        return knobs.input_range / largest_level(knobs.input_bits, signed)
+    return knobs.input_range if method.inputs == "sign" else knobs.input_step

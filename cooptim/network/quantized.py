@@ -142,6 +142,7 @@ def quantizing(
     off: Off,
     errors: ErrorRates | None = None,
     methods: Mapping[Path, Method] | None = None,
+    images: int = 1,
 ) -> Probe:
     """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both.
 
@@ -150,6 +151,7 @@ def quantizing(
 
     Args:
       methods: by site, from `kept.site_methods`; sites that are left out have the default.
+      images: of the batch.
     """
     said = methods or {}
 
@@ -165,22 +167,25 @@ def quantizing(
         return kept.thresholded(w, knobs.mask)
 
     def touch(site: Site, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, Any, dict[str, Any]]:
+        method = said.get(site.path, PLAIN)
         new_w, weight_density = w, jnp.ones((), measure_dtype())
         if not is_off(site, off.weights):
             threshold = jnp.zeros_like(knobs.mask) if site.product else knobs.mask
-            new_w, weight_density = kept.weights(site, w, knobs, threshold, said.get(site.path, PLAIN))
+            new_w, weight_density = kept.weights(site, w, knobs, threshold, method)
         new_i, input_density = i, jnp.ones((), measure_dtype())
         if not is_off(site, off.inputs):
-            new_i, input_density = kept.inputs(i, knobs, is_signed(site))
+            new_i, input_density = kept.inputs(i, knobs, is_signed(site), method, images)
         if errors is not None:
-            step, range_ = kept.weight_unit(site, w, knobs, said.get(site.path, PLAIN))
-            own = knobs._replace(weight_step=step, weight_range=range_)
+            step, range_ = kept.weight_unit(site, new_w, knobs, method)
+            input_step = kept.input_unit(knobs, method, is_signed(site))
+            own = knobs._replace(weight_step=step, weight_range=range_, input_step=input_step)
             new_w, new_i = _misread(new_w, new_i, own, is_signed(site))
         return new_w, new_i, {"weight_density": weight_density, "input_density": input_density}
 
     def multiply(site: Site, mac: Any, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, dict[str, Any]]:
         new_w, new_i, measured = touch(site, w, i, knobs)
-        if is_off(site, off.inputs) or not jnp.issubdtype(i.dtype, jnp.floating):
+        named = said.get(site.path, PLAIN).inputs != "step_range"
+        if named or is_off(site, off.inputs) or not jnp.issubdtype(i.dtype, jnp.floating):
             return mac(new_w, new_i), measured
         product = fixed_input_product(mac, is_signed(site))
         return product(new_w, i, knobs.input_bits, knobs.input_step, knobs.input_range), measured

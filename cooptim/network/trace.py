@@ -114,7 +114,8 @@ class Network:
             self._refuse_late(traced.plan)
         knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
         methods = site_methods(getattr(design, "methods", ()), rows, traced.plan, self.layer_names)
-        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods))
+        images = jnp.shape(jax.tree.leaves(x)[0])[self.batch_axis]
+        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods, images))
         outs, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]

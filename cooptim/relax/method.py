@@ -9,8 +9,12 @@ from jaxtyping import Array, Bool, Float
 
 from cooptim.relax.rounding import replace_gradient
 
-WEIGHTS: tuple[str, ...] = ("step_range",)
-INPUTS: tuple[str, ...] = ("step_range",)
+# Learned step and range, with the width that follows, or one of `cooptim.relax.quantizers`.
+WEIGHTS: tuple[str, ...] = ("step_range", "lsq", "dorefa", "sign", "ternary", "blend")
+INPUTS: tuple[str, ...] = ("step_range", "lsq", "pact", "dorefa", "sign", "blend")
+_SCALED = ("step_range", "lsq", "blend")  # have a step or a range that a factor a channel can multiply
+_WITHOUT_ZERO = ("dorefa", "sign")
+_FIXED_BITS = {"sign": 1.0, "ternary": 2.0}  # where the width is part of the method
 _LARGEST_GROUP = 32
 
 
@@ -20,10 +24,12 @@ class Method:
 
     Attributes:
       weights, inputs: name of the quantizer, one of WEIGHTS and of INPUTS.
-      per_channel: each output channel has a factor of its own on step and range of the weights.
+      per_channel: each output channel has a factor of its own on step and range of the weights ('step_range', 'lsq',
+        'blend'), or takes its scale from its own weights ('ternary'; 'sign' always does).
       pattern: (N, M) keeps the N largest of each M consecutive weights of an output channel, channels innermost.
 
-    Raises ValueError for a name that is not known and a pattern outside 1 <= N < M <= 32.
+    Raises ValueError for a name that is not known, a pattern outside 1 <= N < M <= 32 or of words without a zero, and
+    channels of 'dorefa', which has one scale.
     """
 
     weights: str = "step_range"
@@ -35,14 +41,36 @@ class Method:
         for what, name, legal in (("weights", self.weights, WEIGHTS), ("inputs", self.inputs, INPUTS)):
             if name not in legal:
                 raise ValueError(f"method: quantizer '{name}' of {what} is not known; use one of {', '.join(legal)}")
+        if self.per_channel and self.weights == "dorefa":
+            raise ValueError("method: dorefa normalizes a whole tensor, not per_channel; use step_range, lsq or blend")
         if self.pattern is None:
             return
+        if not self.has_zero:
+            raise ValueError(
+                f"method: pattern {self.pattern} of {self.weights} weights, which have no zero; use one of "
+                f"{', '.join(name for name in WEIGHTS if name not in _WITHOUT_ZERO)}"
+            )
         n, m = self.pattern if isinstance(self.pattern, tuple) and len(self.pattern) == 2 else (None, None)
         if type(n) is not int or type(m) is not int or not 1 <= n < m <= _LARGEST_GROUP:
             raise ValueError(
                 f"method: pattern {self.pattern!r} does not keep N of M; write two whole numbers with "
                 f"1 <= N < M <= {_LARGEST_GROUP}, such as (2, 4)"
             )
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the weights have a learned factor a channel."""
+        return self.per_channel and self.weights in _SCALED
+
+    @property
+    def has_zero(self) -> bool:
+        """Whether a weight can be zero, so that one can be pruned."""
+        return self.weights not in _WITHOUT_ZERO
+
+    @property
+    def fixed_bits(self) -> tuple[float | None, float | None]:
+        """Width of weights and inputs where it is part of the method [bit]; None where it is learned or chosen."""
+        return _FIXED_BITS.get(self.weights), _FIXED_BITS.get(self.inputs)
 
 
 PLAIN = Method()

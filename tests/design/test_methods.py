@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooptim.design.knobs import knob_names
+from cooptim.descent.moves import width_moves
+from cooptim.design.knobs import frozen_phase, knob_names
 from cooptim.design.legal import snap, violations
+from cooptim.design.operands import held_ranges
 from cooptim.design.space import DesignSpace
 from cooptim.export.design_file import load_design, save_design
+from cooptim.hardware.mechanisms import Mechanisms, least_bits
+from cooptim.hardware.mechanisms.bit_serial import BitSerial
 from cooptim.relax.method import Method
 from tests.design.cases import SIGNED, WORK, space_of
 
@@ -101,3 +105,56 @@ def test_a_design_of_other_methods_is_not_legal_here(space, legal):
 def test_a_space_refuses_methods_that_do_not_fit(space, methods, words):
     with pytest.raises(ValueError, match=words):
         DesignSpace(WORK, space.machine, space.tilings, SIGNED, methods)
+
+
+def space_with(machine, *methods):
+    plain = space_of(machine)
+    return DesignSpace(WORK, plain.machine, plain.tilings, SIGNED, methods)
+
+
+def test_signs_cost_one_bit_where_the_datapath_takes_one_and_two_elsewhere():
+    methods = (Method("sign", "sign"), Method("ternary"))
+    wide = space_with("envision", *methods)
+    knobs = wide.init(MOST, MOST, 8.0, 8.0)
+    found = wide.decode(knobs, 1.0)
+    assert found.weight_bits.tolist() == [2, 2] and found.input_bits.tolist() == [2, 8]
+    assert found.threshold[0] == 0 and found.threshold[1] > 0  # a sign has no zero to prune
+    held = wide.decode(knobs, 1.0, frozen_phase(jnp.full(2, 5.0), jnp.full(2, 5.0)))
+    assert held.weight_bits.tolist() == [2, 2] and held.input_bits.tolist() == [2, 5]
+    legal = snap(wide, wide.decode(knobs, 0.05))
+    assert violations(wide, legal) == []
+    assert violations(wide, dataclasses.replace(legal, weight_bits=legal.weight_bits.at[0].set(1.0))) == [
+        "conv: weight width 1 b is not a whole number in 2..16, as envision asks"
+    ]
+    cut = dataclasses.replace(legal, threshold=legal.threshold.at[0].set(0.1))
+    assert violations(wide, cut) == ["conv: threshold 0.1 prunes weights of 2 b, which have no zero"]
+    assert float(snap(wide, cut).threshold[0]) == 0
+    narrower = [move.name for move in width_moves(wide, legal, +1)]
+    assert narrower == ["dense input 8 -> 9 b"]  # all other widths come with their method
+    adder = space_with("yodann", Method("sign"), Method("sign"))
+    assert adder.decode(adder.init(MOST, MOST, 1.0, 6.0), 1.0).weight_bits.tolist() == [1, 1]
+    serial = Mechanisms(bit_serial=BitSerial("W", *(jnp.ones(()) for _ in range(3))))
+    assert least_bits(serial) == (1.0, 2.0)
+    with pytest.raises(ValueError, match="conv: yodann takes weights of 1 b, their sign alone, which ternary"):
+        space_with("yodann", Method("ternary"), Method("sign"))
+
+
+def test_a_blend_has_any_width_until_it_is_frozen_and_keeps_its_range_then():
+    space = space_with("envision", Method("blend", "blend"), Method())
+    knobs = space.init(MOST, MOST, 5.4, 5.4)
+    found = space.decode(knobs, 1.0)
+    np.testing.assert_allclose(found.weight_bits, [5.39, 6], rtol=1e-6)
+    np.testing.assert_allclose(found.input_bits, [5.39, 6], rtol=1e-6)
+    slope = jax.grad(lambda k: space.decode(k, 1.0).weight_bits[0])(knobs).weight_log2_step
+    np.testing.assert_allclose(slope[0], -1.0, rtol=0.06)  # of log2(range/step + 1)
+    phase = frozen_phase(jnp.round(found.weight_bits), jnp.round(found.input_bits))
+    held = space.decode(held_ranges(knobs, phase, SIGNED, space.methods), 1.0, phase)
+    assert held.weight_bits.tolist() == [5, 6]
+    np.testing.assert_allclose(held.weight_range[0], 0.5)
+    np.testing.assert_allclose(held.input_range[0], 0.5)
+    np.testing.assert_allclose(
+        held.weight_step,
+        space.decode(knobs, 1.0, phase).weight_step
+        * np.array([0.5 / 15, 1])
+        / np.array([float(found.weight_step[0]), 1]),
+    )

@@ -259,7 +259,7 @@ def broken(change):
         (broken(lambda c: c["nodes"][2].update(inputs=[5])), "node 2: inputs are .5.; write positions of earlier"),
         (broken(lambda c: c["nodes"][1]["attributes"].update(low=0.5)), "node 1: low is 0.5; write int"),
         (broken(lambda c: c["nodes"][2]["arrays"].update(weights=[4, 5])), "keep both files of one export together"),
-        (broken(lambda c: c["layers"][0].update(weight_bits=3)), "in 3 b, which hold 3"),
+        (broken(lambda c: c["layers"][0].update(weight_bits=3)), "in 3 b, which hold -4 to 3"),
         (lambda folder: (folder / "integer.npz").write_bytes(b"PK"), "no arrays of an integer network"),
         (lambda folder: (folder / "integer.json").write_text('{"a": NaN}'), "the number NaN"),
         (lambda folder: (folder / "integer.json").unlink(), "cannot be read"),

@@ -189,13 +189,77 @@ def test_a_scanned_pattern_is_cut_in_each_trip_and_in_the_leaf():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"weights": "lsg"}, "quantizer 'lsg' of weights is not known; use one of step_range"),
-        ({"inputs": "none"}, "quantizer 'none' of inputs is not known; use one of step_range"),
+        ({"weights": "lsg"}, "quantizer 'lsg' of weights is not known; use one of step_range, lsq, dorefa"),
+        ({"inputs": "none"}, "quantizer 'none' of inputs is not known; use one of step_range, lsq, pact"),
         ({"pattern": (4, 4)}, r"pattern \(4, 4\) does not keep N of M"),
         ({"pattern": (0, 4)}, r"1 <= N < M <= 32"),
         ({"pattern": (2, 40)}, "does not keep"),
     ],
 )
 def test_a_method_that_does_not_exist_is_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        Method(**fields)
+
+
+NAMED = {
+    "sign": (Method("sign"), [8 / 8, 8 / 8]),
+    "ternary": (Method("ternary", "lsq", per_channel=True), None),
+    "lsq": (Method("lsq", "pact", per_channel=True, pattern=(1, 2)), [4 / 8]),
+    "blend": (Method("blend", "blend"), None),
+    "dorefa": (Method("dorefa", "dorefa"), [8 / 8]),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_quantizer_runs_on_the_unmodified_network_and_in_integers(name, run, dense):
+    method, dense_share = NAMED[name]
+    scale = (SCALE,) if method.scaled else (np.ones(0),)
+    design = operands((method,), scale, weight_bits=3.0, weight_step=0.25, weight_range=0.75)
+    y, stats = run(jnp.asarray(W), design, X)
+    step, top = (SCALE if method.scaled else 1.0) * 0.25, 3
+    if name == "sign":
+        words = np.where(W < 0, -1, 1) * np.abs(W).mean(axis=0)
+    elif name == "ternary":
+        kept = np.abs(W) > 0.7 * np.abs(W).mean(axis=0)
+        words = np.sign(W) * kept * (np.abs(W) * kept).sum(axis=0) / kept.sum(axis=0)
+    elif name == "lsq":
+        mask = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])  # of each two along C
+        words = np.round(np.clip(W * mask / step, -top - 1, top)) * step
+    elif name == "blend":
+        words = np.round(np.clip(W, -0.75, 0.75) / 0.25) * 0.25
+    else:
+        t = np.tanh(W)
+        words = 0.75 * (2 * np.round(7 * (t / np.abs(t).max() / 2 + 0.5)) / 7 - 1)
+    np.testing.assert_allclose(y, X @ words, atol=1e-12)  # X holds multiples of 1/64, which 8 bits keep
+    assert stats.weight_density.tolist() == [np.mean(words != 0)]
+    assert dense_share is None or stats.weight_density[0] == dense_share[0]
+    if name == "dorefa":
+        with pytest.raises(ValueError, match="params: dorefa weights: their levels are odd halves"):
+            integer_network(dense, jnp.asarray(W), {}, design, X)
+        return
+    integer = integer_network(dense, jnp.asarray(W), {}, design, X)
+    found = outputs(integer, X.astype(np.float32))[0] * integer.outputs[0].step
+    np.testing.assert_allclose(found, X @ words, atol=1e-4)
+
+
+def test_the_sign_of_an_input_has_no_integer_form(dense):
+    design = operands((Method("sign", "sign"),), (np.ones(0),))
+    with pytest.raises(ValueError, match="params: its inputs keep their sign alone"):
+        integer_network(dense, jnp.asarray(W), {}, design, X)
+    signs = np.asarray(dense.apply(jnp.asarray(W), {}, jnp.asarray(X), design)[0])
+    np.testing.assert_allclose(signs, np.where(X < 0, -1, 1) * 127 / 64 @ (np.where(W < 0, -1, 1) * np.abs(W).mean(0)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"weights": "dorefa", "per_channel": True}, "dorefa normalizes a whole tensor"),
+        (
+            {"weights": "sign", "pattern": (2, 4)},
+            "of sign weights, which have no zero; use one of step_range, lsq",
+        ),
+    ],
+)
+def test_what_a_quantizer_cannot_be_combined_with_is_said(fields, words):
     with pytest.raises(ValueError, match=words):
         Method(**fields)

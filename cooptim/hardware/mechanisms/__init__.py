@@ -7,7 +7,15 @@ and its EXCLUSIONS).
 """
 
 from cooptim.hardware.mechanisms.effect import Effect, LayerPoint, combine
-from cooptim.hardware.mechanisms.mechanisms import WITHOUT, Mechanisms, array_bits, held_bits, layer_effect, most_bits
+from cooptim.hardware.mechanisms.mechanisms import (
+    WITHOUT,
+    Mechanisms,
+    array_bits,
+    held_bits,
+    layer_effect,
+    least_bits,
+    most_bits,
+)
 
 __all__ = [
     "WITHOUT",
@@ -18,5 +26,6 @@ __all__ = [
     "combine",
     "held_bits",
     "layer_effect",
+    "least_bits",
     "most_bits",
 ]

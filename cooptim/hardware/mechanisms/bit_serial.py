@@ -76,6 +76,11 @@ def array_bits(
     return w, i
 
 
+def least_bits(serial: BitSerial) -> tuple[float, float]:
+    """A serial operand may be a single bit: it takes one step, as any number of bits up to a digit does."""
+    return (2.0 if serial.operand == "I" else 1.0), (2.0 if serial.operand == "W" else 1.0)
+
+
 def effect(serial: BitSerial, datapath: Datapath, point: LayerPoint) -> Effect:
     """Cycles and energy in proportion to the steps; those of full width cost `energy_ratio`."""
     full = float(datapath.width_bits)

@@ -116,6 +116,16 @@ def most_bits(mechanisms: Mechanisms, datapath: Datapath) -> tuple[float, float]
     return w, i
 
 
+def least_bits(mechanisms: Mechanisms) -> tuple[float, float]:
+    """Narrowest weights and inputs that the array takes where they keep their sign alone [bit].
+
+    A parallel multiplier of two's complement holds +1 and -1 in two bits.
+    """
+    if mechanisms.binary_weights is not None:
+        return binary_weights.WEIGHT_BITS, 2.0
+    return (2.0, 2.0) if mechanisms.bit_serial is None else bit_serial.least_bits(mechanisms.bit_serial)
+
+
 def held_bits(mechanisms: Mechanisms, datapath: Datapath) -> tuple[np.ndarray, np.ndarray]:
     """Bits that a weight and an input reserve in a tile of the buffer, whatever the data, per mode [bit]."""
     slots = np.asarray([mode.slot_bits for mode in datapath.modes], np.float64)

@@ -10,9 +10,9 @@ from cooptim.integer.ops import FUNCTIONS
 from cooptim.integer.program import IntegerLayer
 from cooptim.network.integer.build import Builder
 from cooptim.network.integer.value import Value, value_of
-from cooptim.network.kept import SiteKnobs, patterned
+from cooptim.network.kept import SiteKnobs, input_unit, patterned, weight_unit, weights
 from cooptim.network.nest import Axes
-from cooptim.relax.bitwidth import OFF_BITS
+from cooptim.relax.bitwidth import OFF_BITS, SIGN_BITS
 from cooptim.relax.method import PLAIN, Method, spread
 
 _WIDEST_WORD = 16  # accumulators of wider words need more than 62 bits before the shift
@@ -35,10 +35,9 @@ class Site:
 def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value, IntegerLayer]:
     """Accumulators of a layer on the words of its input; ValueError names a layer whose words or sums do not fit."""
     weight_bits, input_bits = (_whole(site.name, kind, bits) for kind, bits in _widths(site))
-    weight_step, input_step = float(site.knobs.weight_step), float(site.knobs.input_step)
-    words = integer_weights(site, weight_bits)
-    top = min(int(np.rint(float(site.knobs.input_range) / input_step)), 2 ** (input_bits - site.signed) - 1)
-    v = build.at_step(data, input_step, -top if site.signed else 0, top)
+    words, weight_step, factors = integer_weights(site, weight_bits)
+    input_step = float(input_unit(site.knobs, site.method, site.signed))
+    v = build.at_step(data, input_step, *_input_ends(site, input_bits, input_step))
     op, attributes = ("conv", _conv(eqn, site)) if "window_strides" in eqn.params else ("dot", _dot(eqn, site))
     least, most, bound = _reach(op, attributes, words, v)
     needed = bound.bit_length() + 1
@@ -51,17 +50,33 @@ def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value
     node = build.emit(op, (v.node,), attributes, bound, site.name, weights=words.astype(np.int32))
     shape = tuple(eqn.outvars[0].aval.shape)
     batch = attributes["output_spec"][0] if op == "conv" else _dot_batch(attributes, v, words.ndim)
-    scale = weight_step * input_step * _channel_scale(site, op, attributes, len(shape))
+    scale = weight_step * input_step * _channel_scale(site, factors, op, attributes, len(shape))
     out = value_of(node, shape, batch, scale, least, most, site.name)
     layer = IntegerLayer(site.name, node, weight_bits, input_bits, site.signed, weight_step, input_step, needed)
     return out, layer
 
 
-def _channel_scale(site: Site, op: str, at: dict[str, Any], axes: int) -> Any:
+def _input_ends(site: Site, bits: int, step: float) -> tuple[int, int]:
+    """Least and largest word of the input."""
+    name = site.method.inputs
+    if name == "sign" and site.signed:
+        raise ValueError(
+            f"{site.name}: its inputs keep their sign alone, which no rounding to steps gives; export the part of the "
+            "network before it, or use another quantizer of inputs"
+        )
+    if name == "sign":
+        return 0, 1
+    top = 2 ** (bits - site.signed) - 1
+    if name == "lsq":
+        return (-top - 1 if site.signed else 0), top
+    top = min(int(np.rint(float(site.knobs.input_range) / step)), top)
+    return (-top if site.signed else 0), top
+
+
+def _channel_scale(site: Site, factors: np.ndarray | None, op: str, at: dict[str, Any], axes: int) -> Any:
     """Factors of the output channels, along their axes of the result; 1 where a layer has none."""
-    if not site.method.per_channel or site.axes is None:
+    if factors is None or site.axes is None:
         return 1.0
-    factors = np.asarray(site.knobs.weight_scale, np.float64)
     if op == "conv":
         places = [at["output_spec"][1]]
     else:  # batch axes lead; the free axes of the left operand come before those of the right
@@ -86,25 +101,49 @@ def _whole(name: str, kind: str, bits: Any) -> int:
     return int(width)
 
 
-def integer_weights(site: Site, bits: int) -> np.ndarray:
-    """Weights in steps, pruned and rounded as `relax.bitwidth.quantize` does it, within their width; int64.
+def integer_weights(site: Site, bits: int) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """(weights in steps, within their width, int64; the step; its factor for each output channel, or None).
 
-    In numpy, of the weights' own precision: the same roundings, and no program to compile for each shape.
+    In numpy, of the weights' own precision: the roundings of `relax.bitwidth.quantize`, and no program to compile for
+    each shape. Named quantizers give their own words.
     """
     given = jnp.asarray(site.weights)
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise ValueError(f"{site.name}: its weights are {given.dtype}; integers are made of floating weights")
     w = np.asarray(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
-    step, range_, cut = (w.dtype.type(k) for k in (site.knobs.weight_step, site.knobs.weight_range, site.knobs.mask))
-    w = np.asarray(patterned(jnp.asarray(w), site.axes, site.method, bits))
     if not np.isfinite(w).all():
         raise ValueError(f"{site.name}: {int((~np.isfinite(w)).sum())} weights are not finite; train them again")
+    if site.method.weights != "step_range":
+        return _named_weights(site, w)
+    step, range_, cut = (w.dtype.type(k) for k in (site.knobs.weight_step, site.knobs.weight_range, site.knobs.mask))
+    w, factors = np.asarray(patterned(jnp.asarray(w), site.axes, site.method, bits)), None
     w = np.where(np.abs(w) > cut, w, w.dtype.type(0))
-    if site.method.per_channel and site.axes is not None:
+    if site.method.scaled and site.axes is not None:
+        factors = np.asarray(site.knobs.weight_scale, np.float64)
         w = w / np.asarray(spread(site.knobs.weight_scale, w.shape, site.axes.channels), w.dtype)
+    if bits < SIGN_BITS:
+        return np.where(w < 0, -1, 1), float(site.knobs.weight_range), factors
     levels = np.rint(np.clip(w, -range_, range_) / step)
     top = 2 ** (bits - 1) - 1
-    return np.clip(levels, -top, top).astype(np.int64)
+    return np.clip(levels, -top, top).astype(np.int64), float(site.knobs.weight_step), factors
+
+
+def _named_weights(site: Site, w: np.ndarray) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """The same of a quantizer by name: its words over what one unit of them is worth."""
+    try:
+        words, _ = weights(site, jnp.asarray(w), site.knobs, site.knobs.mask, site.method)
+        unit = np.asarray(weight_unit(site, words, site.knobs, site.method)[0], np.float64)
+    except ValueError as error:
+        raise ValueError(f"{site.name}: {error}") from None
+    step = float(unit.max())
+    if step == 0:
+        return np.zeros(w.shape, np.int64), float(site.knobs.weight_step), None
+    codes = np.rint(np.asarray(words, np.float64) / np.where(unit > 0, unit, 1.0)).astype(np.int64)
+    if unit.size == 1 or site.axes is None:
+        return codes, step, None
+    channels = np.broadcast_to(unit, [n if a in site.axes.channels else 1 for a, n in enumerate(w.shape)])
+    order = [*site.axes.channels, *(a for a in range(w.ndim) if a not in site.axes.channels)]
+    return codes, step, channels.transpose(order).ravel() / step
 
 
 def _conv(eqn: Any, site: Site) -> dict[str, Any]:
