@@ -40,6 +40,8 @@ _HOME: dict[str, str] = {
     "save_compressed": "cooptim.export.compressed_file",
     "load_compressed": "cooptim.export.compressed_file",
     "report": "cooptim.reporting.run",
+    "pareto": "cooptim.reporting.pareto",
+    "report_front": "cooptim.reporting.pareto",
 }
 
 __all__ = sorted(_HOME)

@@ -12,7 +12,7 @@ INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, 1 (validate: out of tolerance), 2 (bad input) or 130 (interrupted)."""
+    """Runs one command; returns 0, 1 (out of tolerance, no design), 2 (bad input) or 130 (interrupted)."""
     given = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(given)
     try:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         again = " ".join(["cooptim", *map(shlex.quote, given), *(() if "--resume" in given else ("--resume",))])
-        tail = f"; resume with --resume: {again}" if options.command == "optimize" else ""
+        tail = f"; resume with --resume: {again}" if options.command in ("optimize", "pareto") else ""
         _say(f"cooptim {options.command}: interrupted{tail}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone

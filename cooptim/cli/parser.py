@@ -4,6 +4,7 @@ import argparse
 
 DEFAULT_MODEL = "cooptim.network.examples:digits_cnn"
 DEFAULT_RATIO = 25.0
+DEFAULT_RATIOS = "10,15,20,25"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -15,6 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _optimize(commands.add_parser("optimize", help="train weights and hardware together", description=OPTIMIZE))
     _compress(commands.add_parser("compress", help="a network in one small file", description=COMPRESS))
+    _pareto(commands.add_parser("pareto", help="a front of accuracy against energy", description=PARETO))
     _evaluate(commands.add_parser("evaluate", help="price a design", description=EVALUATE))
     _trace(commands.add_parser("trace", help="list the layers of a network", description=TRACE))
     _machines(commands.add_parser("machines", help="list machines, or show one", description=MACHINES))
@@ -30,6 +32,10 @@ OPTIMIZE = """Trains the float network, the 16-bit, uniform and pruned reference
 result.json, layers.csv, design.json, weights and pictures. Without options: the digits of scikit-learn on Envision."""
 COMPRESS = """Trains the float network, prunes it in rounds, shares the weights that are left, and writes them
 Huffman-coded into one file, as small as the validation accuracy allows. The file is read back before it is measured."""
+PARETO = """Runs one joint design for every energy budget and seed with one compiled step, prints and draws the front of
+validation accuracy against energy with its hypervolume, and writes each member as `optimize` writes a run
+(members/NAME). Prints the memory it will take before it starts. A member that diverges is marked and stops no other;
+exit code 1 when no member has a design."""
 EVALUATE = "Prices the 16-bit design of a network, every word dense, or the design in a file with its densities."
 TRACE = "Prints the multiply-accumulate layers of a network with loop bounds, MACs and weights."
 MACHINES = """Lists the machines that come with the package with node, peak throughput and source, shows each number of
@@ -52,7 +58,7 @@ EXPORT = """Writes accelerator, workload and mapping files of another tool and a
 INTEGER = """Writes the final network of a run as integer.json and integer.npz: integer weights, accumulators and
 fixed-point requantization, with normalizations folded in; `cooptim.integer` runs it with numpy alone. Prints the
 accuracy of the float function and of the integers on the test set. --model and --data are those of the run."""
-REPORT = "Prints the tables of a directory that `cooptim optimize --out` wrote."
+REPORT = "Prints the tables of a directory that `cooptim optimize --out` or `cooptim pareto --out` wrote."
 
 
 def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
@@ -83,6 +89,16 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
         metavar="50nJ",
         help=f"energy per inference, or a share of the 16-bit reference such as 1/40; default 1/{DEFAULT_RATIO:g}",
     )
+    _limits(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (splits are fixed); default %(default)s"
+    )
+    parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    _lengths(parser)
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latency", metavar="2ms", help="deadline; default: the latency of the 16-bit reference")
     parser.add_argument("--area", metavar="2mm2", help="silicon; matters where the machine frees a size")
     parser.add_argument(
@@ -92,11 +108,9 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="validation accuracy that may be lost; default %(default)s",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights and batches (splits are fixed); default %(default)s"
-    )
-    parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+
+
+def _lengths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--augment", choices=("none", "crop_flip"), default="none", help="what training does to images: pad by 4, cut "
         "at random and mirror; default %(default)s",
@@ -120,6 +134,42 @@ def _compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches; default %(default)s")
     parser.add_argument("--steps", type=int, help="steps of float training; rounds take a quarter; default: by the set")
     parser.add_argument("--out", default="network.czf", metavar="FILE", help="file to write; default %(default)s")
+
+
+def _pareto(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    _machine(parser)
+    parser.set_defaults(default_ratio=DEFAULT_RATIOS)
+    parser.add_argument(
+        "--energy", metavar="100nJ..500nJ:8", help="energies per inference: a range and how many in equal ratios, or a "
+        "list such as 100nJ,200nJ",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ratio", metavar="20,25,30", help="instead: times below the 16-bit reference, a list or a range; default "
+        f"{DEFAULT_RATIOS}",
+    )  # fmt: skip
+    _limits(parser)
+    parser.add_argument(
+        "--seeds", default="0", metavar="0..4", help="of weights and batches, a list or a range; default %(default)s"
+    )
+    parser.add_argument(
+        "--floor", type=float, metavar="POINTS", help="accuracy of the hypervolume's reference point, below the float "
+        "network; default: chance",
+    )  # fmt: skip
+    parser.add_argument(
+        "--together", type=int, metavar="N", help="members in one call of the step; default 1 on a CPU, where that is "
+        "cheapest, else all",
+    )  # fmt: skip
+    parser.add_argument("--out", default="runs/pareto", help="directory of the sweep; default %(default)s")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from what is in --out; budgets and seeds may be added"
+    )
+    parser.add_argument(
+        "--member", action="append", metavar="NAME", help="go on with this member alone (repeat for more); a diverged "
+        "one is landed at its last finite state",
+    )  # fmt: skip
+    parser.add_argument("--halt", action="store_true", help="land --member where its checkpoint stands")
+    _lengths(parser)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -256,4 +306,4 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", help="the --out of a run")
+    parser.add_argument("directory", help="the --out of a run or of a sweep")

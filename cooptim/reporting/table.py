@@ -31,7 +31,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     """The designs of a run against the float network and the 16-bit reference; `summary` as in result.json."""
     energy, accuracy, latency = summary["energy_pj"], summary["accuracy"], summary["latency_ns"]
     network, machine = summary["workload"], summary["machine"]
-    table = _table(f"{network['name']} on {machine}: {network['macs']:,} MACs, seed {summary['seed']}")
+    table = plain_table(f"{network['name']} on {machine}: {network['macs']:,} MACs, seed {summary['seed']}")
     table.add_column("design", overflow="fold")
     for heading in ("test", "energy", "vs 16 b", "unguarded", "latency", "of\nbound"):
         table.add_column(heading, justify="right")
@@ -111,7 +111,7 @@ def _missed(summary: Mapping[str, Any]) -> list[str]:
 def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A design layer by layer; `rows` as in layers.csv (numbers or their text)."""
     unit = _unit(sum(float(row["energy_pj"]) for row in rows) / max(len(rows), 1))
-    table = _table("the joint design, layer by layer")
+    table = plain_table("the joint design, layer by layer")
     table.add_column("layer", overflow="fold", min_width=8)
     table.add_column("MACs", justify="right", no_wrap=True)
     for heading in ("bits\nW/I", "nonzero\nW/I"):
@@ -141,7 +141,7 @@ def cost_table(report: CostReport) -> Table:
     """A CostReport by layer and component."""
     total, unit = float(report.total_energy_pj), _unit(float(report.total_energy_pj) / len(report.layer_names))
     scale = convert(1.0, unit, "energy")
-    table = _table(
+    table = plain_table(
         f"{spell(total, 'energy')} an inference, {spell(float(report.total_latency_ns), 'time')}, "
         f"{digits(float(report.tops_per_w))} TOPS/W, {digits(float(report.area_mm2))} mm2; energies in {unit}"
     )
@@ -172,7 +172,7 @@ def cost_table(report: CostReport) -> Table:
 def network_table(workload: Workload) -> Table:
     """The layers of a network as the hardware sees them."""
     counts = f"{workload.macs:,} MACs, {workload.weights:,} weights, {len(workload.layers)} layers"
-    table = _table(f"{workload.name}: {counts}")
+    table = plain_table(f"{workload.name}: {counts}")
     table.add_column("layer", overflow="fold", min_width=8)
     table.add_column("kind")
     table.add_column("loop bounds", overflow="fold")
@@ -190,7 +190,8 @@ def network_table(workload: Workload) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all others."""
     style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD}
     return Table(title=title, padding=(0, 1, 0, 0), **style)
 
