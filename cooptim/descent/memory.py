@@ -19,7 +19,8 @@ class Estimate:
     """Peak memory of a sweep [byte].
 
     Attributes:
-      resident: of the process when the estimate was made: data, libraries, every compiled program.
+      resident: of the process (of an accelerator's memory, where there is one) when the estimate was made: data,
+        libraries, every compiled program.
       held: parents and references of the seeds. call: states, copies, batch and intermediates of one call of the step.
       total: resident, held and call, and no less than what the process has already taken at its peak.
       available: what may still be taken beyond `resident`; None where the system does not say.
@@ -49,6 +50,10 @@ def estimate(program: Program, member: Any, parents: int, members: int) -> Estim
     fresh = seen.argument_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
     call = seen.temp_size_in_bytes + fresh + _COPIES * state * (program.width if program.width > 1 else 1)
     held = parents * 2 * state
+    device = device_bytes()
+    if device is not None:  # an accelerator holds them in its own memory
+        resident, limit = device
+        return Estimate(resident, held, call, resident + held + call, limit - resident, members, program.width)
     resident = resident_bytes()
     total = max(peak_bytes(), resident + held + call)
     return Estimate(resident, held, call, total, available_bytes(), members, program.width)
@@ -85,6 +90,12 @@ def resident_bytes() -> int:
 def peak_bytes() -> int:
     """Largest resident memory of this process so far [byte]; 0 where the system does not say."""
     return _status("VmHWM")
+
+
+def device_bytes() -> tuple[int, int] | None:
+    """(in use, limit) of the memory of the first accelerator [byte]; None on a CPU, whose memory is the process's."""
+    found = jax.local_devices()[0].memory_stats() or {}
+    return (found["bytes_in_use"], found["bytes_limit"]) if {"bytes_in_use", "bytes_limit"} <= set(found) else None
 
 
 def available_bytes() -> int | None:

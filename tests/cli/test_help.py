@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-COMMANDS = [(), *((name,) for name in ("optimize", "compress", "evaluate", "trace", "machines", "validate", "report"))]
+NAMES = ("optimize", "pareto", "compress", "evaluate", "trace", "machines", "validate", "report")
+COMMANDS = [(), *((name,) for name in NAMES)]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

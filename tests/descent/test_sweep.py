@@ -198,10 +198,12 @@ def test_a_member_is_a_run_directory_whose_design_costs_what_it_says(swept, aske
     design = load_design(folder / "design.json", traced.workload, machine)
     stats = load_stats(folder / "design.json", traced.workload)
     deadline = content["budget"]["latency_ns"]
-    found = cooptim.evaluate(traced.workload, machine, design, stats, period_ns=deadline)
+    found = jax.jit(lambda *parts: cooptim.evaluate(traced.workload, machine, *parts, period_ns=deadline))(
+        design, stats
+    )
     assert float(found.total_energy_pj) == pytest.approx(point.energy_pj, rel=1e-5)
     params, state = load_weights(folder / "weights.npz", (traced.params, traced.state))
-    logits, _, _ = traced.apply(params, state, data.x_val, design)
+    logits = jax.jit(lambda params: traced.apply(params, state, data.x_val, design)[0])(params)
     assert float(np.mean(np.argmax(np.asarray(logits), -1) == data.y_val)) == pytest.approx(point.val_accuracy)
 
 
