@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import re
+from typing import Any
 
 from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_RATIO
@@ -24,8 +25,9 @@ def run(options: argparse.Namespace) -> int:
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
-    if lengths is None and options.augment != "none":
-        lengths = dataclasses.replace(plan_for(len(data.x_train)), augment=options.augment)
+    chosen = {"augment": options.augment, **methods(options)}
+    if lengths is None and any(value != getattr(Plan, field) for field, value in chosen.items()):
+        lengths = dataclasses.replace(plan_for(len(data.x_train)), **chosen)
     traced = network(options, data.sample, options.seed)
     with Progress() as progress:
         result = optimize(
@@ -65,5 +67,17 @@ def plan(options: argparse.Namespace) -> Plan | None:
     if options.steps is None and not options.quick:
         return None
     steps = options.steps if options.steps is not None else 20
-    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), augment=options.augment)
+    chosen = {"augment": options.augment, **methods(options)}
+    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), **chosen)
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter
+
+
+def methods(options: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the plan that say how words are made; ValueError names the option that cannot be read."""
+    pattern = None
+    if options.pattern is not None:
+        found = re.fullmatch(r"(\d+):(\d+)", options.pattern)
+        if found is None:
+            raise ValueError(f"--pattern {options.pattern}: write N:M, such as 2:4")
+        pattern = (int(found.group(1)), int(found.group(2)))
+    return {"quantizer": options.quantizer, "per_channel": options.per_channel, "pattern": pattern}

@@ -115,6 +115,12 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
         "--augment", choices=("none", "crop_flip"), default="none", help="what training does to images: pad by 4, cut "
         "at random and mirror; default %(default)s",
     )  # fmt: skip
+    parser.add_argument(
+        "--quantizer", default="step_range", metavar="NAME", help="step_range (widths learned), blend (learned), lsq, "
+        "pact, dorefa, ternary, xnor, binary; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--per-channel", action="store_true", help="a step and range for each output channel")
+    parser.add_argument("--pattern", metavar="N:M", help="keep the N largest of each M weights, such as 2:4")
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 

@@ -54,6 +54,9 @@ class Stage:
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
+_STEPS = ("log2_step", "log2_scale")
+
+
 def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) -> Control:
     """The schedule's values at one step."""
     progress = step / max(stage.steps, 1)
@@ -71,7 +74,7 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
     held = plan.frozen_rate_share if float(phase.frozen) > 0.5 else 1.0
     for name in stage.moving:
         if name in rates:
-            rates[name] = late * getattr(plan.knob_rates, name) * (held if name.endswith("log2_step") else 1.0)
+            rates[name] = late * getattr(plan.knob_rates, name) * (held if name.endswith(_STEPS) else 1.0)
     f: Any = np.float32  # numpy scalars travel to a program faster than arrays made one by one
     return Control(
         phase=phase,

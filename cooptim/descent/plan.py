@@ -5,6 +5,8 @@ import math
 import warnings
 
 from cooptim.data.augment import AUGMENTATIONS
+from cooptim.descent.recipes import RECIPES
+from cooptim.relax.method import Method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Plan:
       attempts: energy targets tried for a design that must keep an accuracy. save_seconds: time between checkpoints.
       augment: what training steps do to images, 'none' or 'crop_flip' (`cooptim.data.augment`); nothing is measured on
         augmented images but the zero rates of a training step.
+      quantizer: of all layers, one of `cooptim.descent.recipes`; only 'step_range' and 'blend' learn their widths.
+      per_channel: a step and range for each output channel. pattern: (N, M), the weights kept of each group.
     """
 
     float_steps: int = 1200
@@ -70,12 +74,18 @@ class Plan:
     save_seconds: float = 20.0
     settle_steps: int = 200
     augment: str = "none"
+    quantizer: str = "step_range"
+    per_channel: bool = False
+    pattern: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.penalty > 0.0:
             raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 1")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"plan: augment '{self.augment}' is not known; use one of {', '.join(AUGMENTATIONS)}")
+        if self.quantizer not in RECIPES:
+            raise ValueError(f"plan: quantizer '{self.quantizer}' is not known; use one of {', '.join(RECIPES)}")
+        Method(pattern=self.pattern)  # raises for what is none
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
         if self.steps > 0 and travel < 6.0:
             warnings.warn(

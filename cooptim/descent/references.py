@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from cooptim.descent.assign import assign_hardware
+from cooptim.descent.compile import compiled
 from cooptim.descent.result import Priced
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced
 from cooptim.design.design import Design
@@ -29,6 +30,9 @@ def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
     Float-trained weights at full width, nominal clock and supply, best tiling, with all that needs no training: zero
     guarding, link coding, residency. The period is its own latency.
     """
+    if task.space.methods:  # those of the run; the reference has none
+        space = dataclasses.replace(task.space, methods=())
+        task = dataclasses.replace(task, space=space, init=compiled(space.init), decode=compiled(space.decode))
     knobs = calibrated_knobs(task, params, state, float(task.machine.datapath.width_bits))
     design = decode(task, knobs, dataclasses.replace(free_phase(task.layers), prune=jnp.zeros(())))
     full_w, full_i = (jnp.full(task.layers, top) for top in task.space.most_bits)

@@ -17,6 +17,7 @@ from cooptim.descent.finalize import Limits, best_move
 from cooptim.descent.fingerprint import claim, fingerprint, versions
 from cooptim.descent.loop import Progress, float_stage, run_stage
 from cooptim.descent.plan import Plan, plan_for
+from cooptim.descent.recipes import learns_widths
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
@@ -73,8 +74,9 @@ def optimize(
     limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
     uniform, bits = best_uniform(task, params, state, limits, checkpoints, progress)
     pruned = cheapest(task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj)
+    held = None if learns_widths(plan.quantizer) else bits
     joint = cheapest(
-        task, params, state, limits, "joint", None, checkpoints, progress, uniform, setting.bound_pj,
+        task, params, state, limits, "joint", held, checkpoints, progress, uniform, setting.bound_pj,
         stands=not setting.lifted,
     )  # fmt: skip
     designs = {

@@ -14,6 +14,7 @@ from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
 from cooptim.descent.plan import Plan
 from cooptim.descent.price import Pricer
+from cooptim.descent.recipes import methods_of
 from cooptim.descent.result import Priced
 from cooptim.descent.step import make_step
 from cooptim.design.design import Design
@@ -21,6 +22,7 @@ from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
+from cooptim.network.ranges import extremes
 from cooptim.network.trace import Network
 
 # Range over standard deviation that loses least to rounding and clipping together, by width [bit]: for signed normal
@@ -69,7 +71,8 @@ def signed_task(
     network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, signed: tuple[bool, ...]
 ) -> Task:
     """A Task with the given signs of inputs."""
-    space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed)
+    methods = methods_of(network.workload, plan.quantizer, plan.per_channel, plan.pattern)
+    space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
     return Task(
         network,
         machine,
@@ -114,7 +117,28 @@ def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
     clip = np.where(task.space.signed > 0, clip_signed, np.float32(np.sqrt(2.0)) * clip_unsigned)
     input_max = np.maximum(np.abs(seen.input_min), np.abs(seen.input_max))
     input_max = np.minimum(input_max, clip * seen.input_rms)
-    return task.init(jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
+    start = (jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
+    if not any(method.scaled for method in task.space.methods):
+        return task.init(*start)
+    # A channel is clipped by the share by which its layer is.
+    shares = weight_max / np.maximum(seen.weight_max, np.finfo(np.float32).tiny)
+    channels = zip(shares, _channels(task, params, state), strict=True)
+    return task.init(*start, tuple(share * most for share, most in channels))
+
+
+def _channels(task: Task, params: Any, state: Any) -> tuple[Any, ...]:
+    """Largest magnitude of each output channel, size 0 for layers whose method has none."""
+    scaled = tuple(method.scaled for method in task.space.methods)
+    found = _extremes(task.network, scaled)(params, state, task.data.x_train[:1]).channel_max
+    missing = [name for i, name in enumerate(task.space.workload.names) if scaled[i] and i not in found]
+    if missing:
+        raise ValueError(f"the output channels of {', '.join(missing)} cannot be told; leave per_channel off")
+    return tuple(found.get(i, jnp.zeros(0)) for i in range(task.layers))
+
+
+@functools.lru_cache(maxsize=2)
+def _extremes(network: Network, scaled: tuple[bool, ...]) -> Any:
+    return compiled(lambda params, state, x: extremes(network, params, state, x, scaled))
 
 
 def settled(task: Task, params: Any, state: Any, design: Design) -> Any:

@@ -1,0 +1,63 @@
+"""Named quantizers of a whole run: which method each layer of a workload takes."""
+
+from collections.abc import Mapping
+
+from cooptim.relax.method import PLAIN, Method
+from cooptim.workload import Layer, Workload
+
+# name -> quantizers of (weights, inputs), as the papers pair them
+RECIPES: Mapping[str, tuple[str, str]] = {
+    "step_range": ("step_range", "step_range"),
+    "blend": ("blend", "blend"),
+    "lsq": ("lsq", "lsq"),
+    "pact": ("dorefa", "pact"),
+    "dorefa": ("dorefa", "dorefa"),
+    "ternary": ("ternary", "step_range"),
+    "xnor": ("sign", "step_range"),
+    "binary": ("sign", "sign"),
+}
+_WIDE_ENDS = ("ternary", "xnor", "binary")  # whose papers leave the first and the last layer as they are
+_LEARNED = ("step_range", "blend")  # whose widths a descent can learn; the others hold them
+
+
+def methods_of(
+    workload: Workload, quantizer: str = "step_range", per_channel: bool = False, pattern: tuple[int, int] | None = None
+) -> tuple[Method, ...]:
+    """One method a layer, or () where all are the default.
+
+    Ternary and one-bit recipes leave the first and the last layer at the default quantizer, as their papers do.
+    Products of two data operands have neither channels nor a pattern, and keep their operands' steps. A pattern stays
+    away from layers that it does not divide.
+
+    Raises ValueError for an unknown recipe and a pattern that divides no layer.
+    """
+    if quantizer not in RECIPES:
+        raise ValueError(f"quantizer '{quantizer}' is not known; use one of {', '.join(RECIPES)}")
+    weights, inputs = RECIPES[quantizer]
+    last = len(workload.layers) - 1
+    found = []
+    for i, layer in enumerate(workload.layers):
+        ends = quantizer in _WIDE_ENDS and i in (0, last)
+        w, x = ("step_range", "step_range") if ends else (weights, inputs)
+        if layer.kind == "matmul":
+            found.append(Method("step_range" if w in ("dorefa", "sign", "ternary") else w, x))
+            continue
+        cut = pattern is not None and _words(layer) % pattern[1] == 0
+        scaled = per_channel and w != "dorefa"
+        found.append(Method(w, x, scaled, pattern if cut else None))
+    if pattern is not None and all(method.pattern is None for method in found):
+        words = ", ".join(f"{layer.name} {_words(layer)}" for layer in workload.layers)
+        raise ValueError(
+            f"pattern {pattern[0]} of {pattern[1]} divides no layer of {workload.name}; weights an output channel "
+            f"(C*FY*FX) are {words}: choose an M that divides some"
+        )
+    return () if all(method == PLAIN for method in found) else tuple(found)
+
+
+def learns_widths(quantizer: str) -> bool:
+    """Whether a descent may learn the widths of this recipe; the others' widths are held."""
+    return quantizer in _LEARNED
+
+
+def _words(layer: Layer) -> int:
+    return layer.bounds.C * layer.bounds.FY * layer.bounds.FX

@@ -1,0 +1,80 @@
+"""Which method each layer of a run takes, and how the command line says it."""
+
+import argparse
+
+import pytest
+
+from cooptim.cli.optimize import methods
+from cooptim.descent.plan import Plan
+from cooptim.descent.recipes import RECIPES, learns_widths, methods_of
+from cooptim.relax.method import PLAIN, Method
+from cooptim.workload import Bounds, Layer, Workload
+
+WORK = Workload(
+    "four",
+    (
+        Layer("first", "conv", Bounds(K=4, C=1, FY=3, FX=3)),
+        Layer("scores", "matmul", Bounds(K=8, C=4)),
+        Layer("middle", "dense", Bounds(K=5, C=8)),
+        Layer("last", "dense", Bounds(K=3, C=12)),
+    ),
+)
+
+
+def test_the_default_says_nothing_and_every_recipe_gives_each_layer_a_method():
+    assert methods_of(WORK) == ()
+    for name in RECIPES:
+        found = methods_of(WORK, name, per_channel=True)
+        assert len(found) == 4 and not found[1].per_channel
+        assert [method.scaled for method in found] == [
+            method.weights in ("step_range", "lsq", "blend") and i != 1 for i, method in enumerate(found)
+        ]
+
+
+def test_papers_of_few_levels_leave_the_ends_and_products_of_data_alone():
+    found = methods_of(WORK, "binary")
+    assert found[0] == found[3] == PLAIN and found[2] == Method("sign", "sign")
+    assert found[1] == Method("step_range", "sign")  # data has signs too, but no channels
+    assert methods_of(WORK, "lsq")[0] == Method("lsq", "lsq")
+    assert methods_of(WORK, "pact") == (
+        Method("dorefa", "pact"), Method("step_range", "pact"), Method("dorefa", "pact"), Method("dorefa", "pact")
+    )  # fmt: skip
+
+
+def test_a_pattern_stays_away_from_layers_that_it_does_not_divide():
+    assert [m.pattern for m in methods_of(WORK, pattern=(2, 4))] == [None, None, (2, 4), (2, 4)]
+    assert [m.pattern for m in methods_of(WORK, pattern=(1, 3))] == [(1, 3), None, None, (1, 3)]
+    with pytest.raises(ValueError, match="pattern 2 of 7 divides no layer of four; .* first 9, .*middle 8, last 12"):
+        methods_of(WORK, pattern=(2, 7))
+    with pytest.raises(ValueError, match="pattern .2, 4. of sign weights, which have no zero"):
+        methods_of(WORK, "xnor", pattern=(2, 4))
+    with pytest.raises(ValueError, match="quantizer 'lsqq' is not known; use one of step_range, blend"):
+        methods_of(WORK, "lsqq")
+
+
+def test_only_what_ties_its_width_to_a_slope_learns_it():
+    assert [name for name in RECIPES if learns_widths(name)] == ["step_range", "blend"]
+
+
+def options(**given):
+    return argparse.Namespace(**{"quantizer": "step_range", "per_channel": False, "pattern": None} | given)
+
+
+def test_the_command_line_fills_the_plan():
+    assert methods(options()) == {"quantizer": "step_range", "per_channel": False, "pattern": None}
+    said = methods(options(quantizer="lsq", per_channel=True, pattern="2:4"))
+    plan = Plan(**said)
+    assert (plan.quantizer, plan.per_channel, plan.pattern) == ("lsq", True, (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"pattern": "2of4"}, "--pattern 2of4: write N:M, such as 2:4"),
+        ({"pattern": "4:2"}, r"pattern \(4, 2\) does not keep N of M"),
+        ({"quantizer": "int8"}, "plan: quantizer 'int8' is not known; use one of step_range"),
+    ],
+)
+def test_what_cannot_be_read_is_said(given, words):
+    with pytest.raises(ValueError, match=words):
+        Plan(**methods(options(**given)))
