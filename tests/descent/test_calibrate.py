@@ -36,9 +36,9 @@ def envision():
     return cooptim.load_machine("envision")
 
 
-def ranged(trained, machine, bits, ranges, per_channel=False):
+def ranged(trained, machine, bits, ranges, per_channel=False, images=300):
     network, params, x, _ = trained
-    return calibrated_ranges(network, params, {}, x[:300], machine, bits, ranges=ranges, per_channel=per_channel)[1]
+    return calibrated_ranges(network, params, {}, x[:images], machine, bits, ranges=ranges, per_channel=per_channel)[1]
 
 
 def squared_error(x, range_, step, signed):
@@ -94,6 +94,14 @@ def test_eight_bits_keep_the_predictions_of_a_trained_network_on_a_legal_design(
     exact = np.argmax(model(params, x), axis=1)
     assert np.mean(np.argmax(logits, axis=1) == exact) >= 0.99
     assert abs(np.mean(np.argmax(logits, axis=1) == y) - np.mean(exact == y)) <= 0.005
+
+
+def test_whole_chunks_of_many_images_are_seen_and_the_rest_is_not(trained, envision):
+    _, params, x, y = trained
+    part = x[:512]
+    many = jnp.concatenate([part, 2 * part, 9 * x[:100]])
+    found = ranged((trained[0], params, many, y), envision, 8, "minmax", images=len(many))
+    np.testing.assert_allclose(found.input_range[0], 2 * np.max(part))
 
 
 @pytest.mark.parametrize(

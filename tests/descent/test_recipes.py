@@ -2,13 +2,21 @@
 
 import argparse
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cooptim.cli.optimize import methods
+from cooptim.descent.loop import Stage, frozen_widths
 from cooptim.descent.plan import Plan
 from cooptim.descent.recipes import RECIPES, learns_widths, methods_of
+from cooptim.descent.step import TrainState
+from cooptim.descent.task import Task
+from cooptim.design.knobs import free_phase
+from cooptim.design.space import DesignSpace
 from cooptim.relax.method import PLAIN, Method
 from cooptim.workload import Bounds, Layer, Workload
+from tests.design.cases import space_of
 
 WORK = Workload(
     "four",
@@ -78,3 +86,17 @@ def test_the_command_line_fills_the_plan():
 def test_what_cannot_be_read_is_said(given, words):
     with pytest.raises(ValueError, match=words):
         Plan(**methods(options(**given)))
+
+
+def test_a_blend_freezes_to_whole_widths_at_its_range():
+    plain = space_of("envision")
+    space = DesignSpace(plain.workload, plain.machine, plain.tilings, plain.input_signed, (Method("blend"), PLAIN))
+    task = object.__new__(Task)  # what freezing reads of one, without a network
+    for name, value in {"space": space, "decode": space.decode, "plan": Plan()}.items():
+        object.__setattr__(task, name, value)
+    knobs = space.init(jnp.array([0.5, 1.0]), jnp.ones(2), 5.4, 5.4)
+    stage = Stage("joint", 10, 1e-3, (), free_phase(2))
+    state = TrainState(None, None, knobs, *[None] * 4)
+    found, phase = frozen_widths(task, stage, state, free_phase(2))
+    assert phase.weight_bits.tolist() == [5, 6] and phase.input_bits.tolist() == [6, 6]
+    np.testing.assert_allclose(space.decode(found.knobs, 1.0, phase).weight_range[0], 0.5)

@@ -12,7 +12,7 @@ from cooptim.integer import outputs
 from cooptim.network import trace
 from cooptim.network.errors import ErrorRates
 from cooptim.network.integer import integer_network
-from cooptim.relax.method import Method
+from cooptim.relax.method import Method, spread
 
 W = np.array([[0.9, -0.1], [0.2, 0.8], [-0.5, 0.3], [0.1, -0.4]])  # [C, K]
 X = np.array([[0.25, -1.0, 0.5, 0.75], [1.0, 0.5, -0.25, 0.0]])
@@ -92,6 +92,13 @@ def test_two_of_four_keeps_the_largest_and_passes_every_gradient(run, dense):
     np.testing.assert_allclose(slope, inside * X.sum(axis=0)[:, None], atol=1e-12)
     assert np.array_equal(dense.harden(jnp.asarray(W), design), W * mask)
     assert np.array_equal(dense.harden(jnp.asarray(W), operands((Method(pattern=(2, 4)),), weight_bits=32.0)), W)
+
+
+def test_factors_of_groups_and_channels_stand_at_their_axes():
+    """Weights [K, C, G] whose channels are counted group by group, as a product with a batch axis has them."""
+    found = spread(jnp.arange(6.0), (3, 4, 2), (2, 0))
+    assert found.shape == (3, 1, 2)
+    assert found[:, 0].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_of_equal_magnitudes_the_first_is_kept(run):
