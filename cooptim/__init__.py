@@ -8,7 +8,8 @@ from typing import Any
 
 _HOME: dict[str, str] = {
     "trace": "cooptim.network.trace",
-    "tag": "cooptim.network.trace",
+    "tag": "cooptim.network.tag",
+    "with_exits": "cooptim.network.exits",
     "Network": "cooptim.network.trace",
     "Stats": "cooptim.network.stats",
     "dense_stats": "cooptim.network.stats",

@@ -23,7 +23,7 @@ from cooptim.hardware.mechanisms import WITHOUT, Effect, array_bits, most_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
 from cooptim.workload import Workload
-from cooptim.workload.graph import facts
+from cooptim.workload.graph import facts, needed
 
 _SLACK = 1e-5  # relative room for rounding: deadlines are met to 1e-6, clocks stand within 1e-4 of a grid step
 
@@ -93,7 +93,8 @@ def energy_bound_pj(
 
     Each layer is free to take the mode, supply and clock that suit it at `min_bits`, with each of its word counts the
     least over all tilings, every operand zero and everything on chip but network inputs and outputs and the weights
-    that exceed the largest buffer at their shortest code. The deadline over the sum of layers enters by its Lagrangian
+    that exceed the largest buffer at their shortest code; every input leaves at the first exit, where the workload has
+    exits, and the deadline holds for one that does not. The deadline over the sum of layers enters by its Lagrangian
     dual, max over price >= 0 of sum_l min (E_l + price T_l) - price * period, a lower bound for any price.
 
     Raises ValueError when no legal design is as fast.
@@ -139,6 +140,7 @@ def _options(
 ) -> _Options:
     """Least energy and time of each layer in each mode and at each supply, at this density of every operand."""
     d, s, known = machine.datapath, machine.supply, facts(workload)
+    sure = needed(workload)[0].astype(np.float64)  # layers that run for every input
     least = {name: _least(table, name) for name in ("dram_w", "dram_i", "dram_o", "cycles")}
     read_w, read_i = _least(table, "sram_w"), _least(table, "sram_i")  # [layer, mode]
     both_o = _least(table, "sram_o") + _least(table, "sram_psum")
@@ -184,14 +186,14 @@ def _options(
         time = np.maximum(cycles / clock, transfer[:, None])
         once = lanes * float(d.busy_pj) / divisor + float(d.control_pj) * cycles + extra + sums_pj[:, k, None]
         dynamic = once * scale + words * access
-        energy.append(dynamic + dram[:, None] + (leak - standby) * time)
+        energy.append((dynamic + dram[:, None] + (leak - standby) * time) * sure[:, None])
         latency.append(time)
-    excess = _excess_weight_bits(machine, known.stored_words, least["dram_w"], code_w)
+    excess = _excess_weight_bits(machine, known.stored_words * sure, least["dram_w"] * sure, code_w)
     fixed_dram = excess * float(machine.dram.access_pj_per_bit)
     return _Options(
         np.concatenate(energy, axis=1),
         np.concatenate(latency, axis=1),
-        dram,
+        dram * sure,
         standby * period_ns + fixed_dram,
         fixed_dram,
     )

@@ -13,7 +13,7 @@ from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_p
 from cooptim.cost.latency import layer_latency_ns
 from cooptim.cost.report import CostReport
 from cooptim.cost.residency import Residency, residency
-from cooptim.cost.switching import changes
+from cooptim.cost.switching import changes, mean_changes
 from cooptim.cost.words import Words, expected_words
 from cooptim.design.design import Design
 from cooptim.hardware.dvafs import standby_mw
@@ -51,7 +51,8 @@ def evaluate(
     Relaxed and legal designs take the same path: modes and tilings enter by their shares.
 
     Args:
-      stats: measured densities; None prices a network without zeros.
+      stats: measured densities, and the reach of layers behind early exits; None prices a network without zeros in
+        which all layers run. Where `reach` is given, energies are means over inputs, latencies stay the longest.
       period_ns: time from one inference to the next; leakage at the retention supply is charged for the rest of it.
         None: the next inference starts at once.
       tilings: the table that `design.tiling` refers to; None takes `cooptim.mapping.frontier.tilings`.
@@ -67,6 +68,9 @@ def evaluate(
     _require_axes(workload, machine, design, table)
     stats = dense_stats(layers) if stats is None else stats
     chex.assert_shape([stats.weight_density, stats.input_density], (layers,))
+    reach = stats.reach if stats.reach is None else jnp.asarray(stats.reach)
+    if reach is not None:
+        chex.assert_shape(reach, (layers,))
     words = expected_words(table, jnp.asarray(design.tiling))
     effect = workload_effect(
         machine, workload, design.weight_bits, design.input_bits, stats.weight_density, stats.input_density,
@@ -82,6 +86,12 @@ def evaluate(
     )
     change = changes(machine, operands.mode, operands.supply_v, size)
     whole_ns = jnp.sum(latency) if change is None else jnp.sum(latency) + jnp.sum(change.time_ns)
+    switching_pj = None if change is None else change.energy_pj
+    if reach is not None:
+        energy = {name: reach * pj for name, pj in energy.items()}
+        whole_ns, mean = jnp.sum(reach * latency), mean_changes(machine, operands.mode, operands.supply_v, size, reach)
+        if mean is not None:
+            whole_ns, switching_pj = whole_ns + jnp.sum(mean.time_ns), mean.energy_pj
     busy, cycles = (jnp.sum(operands.mode * x, axis=1) for x in (busy_cycles(machine, operands.macs), words.cycles))
     return CostReport(
         layer_names=workload.names,
@@ -89,15 +99,17 @@ def evaluate(
         standby_pj=_standby_pj(machine, size, period_ns, whole_ns),
         latency_ns=latency,
         cycles=cycles,
-        macs=operands.macs,
+        macs=operands.macs if reach is None else reach * operands.macs,
         utilization=busy / cycles if effect is None else _utilization(machine, operands, effect, cycles),
         area_mm2=area_mm2(machine, size),
         buffer_demand_bits=stay.demand_bits,
         buffer_bits=size,
         resident_share=stay.resident,
         kept_share=jnp.where(known.is_output, 0.0, stay.kept_map),
-        switching_pj=None if change is None else change.energy_pj,
+        switching_pj=switching_pj,
         switching_ns=None if change is None else change.time_ns,
+        reach=reach,
+        mean_busy_ns=None if reach is None else whole_ns,
     )
 
 
@@ -135,6 +147,7 @@ def _operands(
         transit_pj = word_pj * packing_of(machine, mode, moved)
     seen_w, seen_i = array_bits(machine.mechanisms, machine.datapath, weight_bits, input_bits)
     saved_pj = words.dram_w * (link_w * machine.dram.access_pj_per_bit + transit_pj)
+    saved_pj = saved_pj if stats.reach is None else jnp.asarray(stats.reach) * saved_pj
     stay = residency(
         machine, known, words, mode, jnp.asarray(design.buffer_bits), input_bits, link_w, saved_pj, powered_down
     )

@@ -14,7 +14,11 @@ COMPONENTS: tuple[str, ...] = (
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CostReport:
-    """Cost of one inference in steady state."""
+    """Cost of one inference in steady state.
+
+    Of a network with early exits, energies and MACs are means over inputs, each layer times its `reach`; latency and
+    cycles are those of an input that runs every layer, which is what a deadline must hold for.
+    """
 
     layer_names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     energy_pj: dict[str, Float[Array, "layer"]]  # keys: COMPONENTS
@@ -30,6 +34,8 @@ class CostReport:
     kept_share: Float[Array, "layer"]  # share of the output feature map that never leaves the chip
     switching_pj: Float[Array, "layer"] | None = None  # of entering each layer from the one before; None: it is free
     switching_ns: Float[Array, "layer"] | None = None
+    reach: Float[Array, "layer"] | None = None  # share of inputs for which the layer runs; None: all
+    mean_busy_ns: Float[Array, ""] | None = None  # mean latency over inputs where some leave early
 
     @property
     def layer_energy_pj(self) -> Float[Array, "layer"]:
@@ -44,9 +50,14 @@ class CostReport:
 
     @property
     def total_latency_ns(self) -> Float[Array, ""]:
-        """Latency of one inference [ns]: layers run one after the other, with what changes between them take."""
+        """Longest latency of an inference [ns]: layers one after the other, with what changes between them take."""
         total = jnp.sum(self.latency_ns)
         return total if self.switching_ns is None else total + jnp.sum(self.switching_ns)
+
+    @property
+    def mean_latency_ns(self) -> Float[Array, ""]:
+        """Mean latency over inputs [ns]: each layer's times the share of inputs that reach it."""
+        return self.total_latency_ns if self.mean_busy_ns is None else self.mean_busy_ns
 
     @property
     def tops_per_w(self) -> Float[Array, ""]:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -34,6 +35,28 @@ def changes(
     before_mode, before_v = jnp.roll(mode, 1, axis=0), jnp.roll(supply_v, 1)
     differs = 1.0 - jnp.sum(before_mode * mode, axis=1) if len(supply_v) > 1 else jnp.zeros_like(supply_v)
     return entering(machine, machine.switching, differs, before_v, supply_v, buffer_bits)
+
+
+def mean_changes(
+    machine: Machine,
+    mode: Float[Array, "layer mode"],
+    supply_v: Float[Array, "layer"],
+    buffer_bits: Float[ArrayLike, ""],
+    reach: Float[Array, "layer"],
+) -> Changes | None:
+    """Means over inputs of which `reach` come to each layer; None on a machine whose changes take nothing.
+
+    The first layer is entered from the layer that ended the inference before, the others from the one before them.
+    Exact where an input that skips a layer skips all that follow.
+    """
+    whole = changes(machine, mode, supply_v, buffer_bits)
+    if whole is None or machine.switching is None:
+        return None
+    later = jax.lax.cummax(reach, axis=0, reverse=True)
+    ends = later - jnp.append(later[1:], 0.0)  # share of inputs whose last layer it is
+    differs = 1.0 - mode @ mode[0]
+    back = entering(machine, machine.switching, differs, supply_v, supply_v[0], buffer_bits)
+    return Changes(*((reach * all_).at[0].set(ends @ one) for all_, one in zip(whole, back, strict=True)))
 
 
 def entering(

@@ -9,6 +9,7 @@ import numpy as np
 
 from cooptim.cost.report import CostReport
 from cooptim.descent.checkpoint import Checkpoints
+from cooptim.descent.exits import best_exits
 from cooptim.descent.finalize import Limits, bind, finalize, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
 from cooptim.descent.references import uniform_phase
@@ -142,6 +143,7 @@ def _finetune(task, end, design, limits, name, attempt, checkpoints, progress, l
     if learn_widths:
         legal, state = improve(task, tuned.params, state, legal, limits)
     params = task.network.harden(tuned.params, legal)
+    legal = best_exits(task, params, state, legal, limits)
     one = priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
     return dataclasses.replace(tuned, state=state), one
 

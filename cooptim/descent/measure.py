@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from cooptim.descent.compile import compiled
+from cooptim.descent.stages import decided
 from cooptim.design.design import Design
 from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
@@ -25,15 +26,20 @@ class Measure:
     def __post_init__(self) -> None:
         def run(params, state, design, x, labels, counted):  # type: ignore[no-untyped-def]
             logits, _, stats = self.network.apply(params, state, x, design, train=False)
+            logits, reach = decided(self.network.workload, logits, design.exit_margin)
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             hits = (jnp.argmax(logits, axis=-1) == labels).astype(loss.dtype)
-            return jnp.sum(loss * counted), jnp.sum(hits * counted), stats
+            return jnp.sum(loss * counted), jnp.sum(hits * counted), dataclasses.replace(stats, reach=reach)
+
+        def staged(params, state, design, x):  # type: ignore[no-untyped-def]
+            return self.network.apply(params, state, x, design, train=False)[0]
 
         def settle(params, state, design, x, key):  # type: ignore[no-untyped-def]
             return self.network.apply(params, state, x, design, train=True, rngs=key)[1]
 
         object.__setattr__(self, "_run", compiled(run))
         object.__setattr__(self, "_settle", compiled(settle))
+        object.__setattr__(self, "_staged", compiled(staged))
 
     def settled(self, params: Any, state: Any, design: Design | None, batches: Iterable[np.ndarray]) -> Any:
         """State of the network after training-mode passes with everything else held.
@@ -59,6 +65,15 @@ class Measure:
             out = self._run(params, state, design, part, names, counted)  # type: ignore[attr-defined]
             loss, hits = loss + float(out[0]), hits + float(out[1])
         return hits / len(x), loss / len(x)
+
+    def logits(self, params: Any, state: Any, design: Design, x: np.ndarray) -> np.ndarray:
+        """Output for all images, [stage, image, class] of a network with early exits."""
+        parts = []
+        for start in range(0, len(x), self.chunk):
+            part = x[start : start + self.chunk]
+            filled = np.concatenate([part, np.repeat(part[:1], self.chunk - len(part), axis=0)])
+            parts.append(np.asarray(self._staged(params, state, design, filled))[..., : len(part), :])  # type: ignore[attr-defined]
+        return np.concatenate(parts, axis=-2)
 
     def stats(self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray) -> Stats:
         """Zero rates averaged over the whole chunks of x (at least one; x is repeated when shorter)."""

@@ -24,6 +24,7 @@ class KnobRates:
     tiling_logits: float = 5e-2
     supply: float = 3e-2
     buffer: float = 3e-2
+    exit_margin: float = 2e-2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -220,6 +220,8 @@ def outputs(network: Network, x: np.ndarray) -> int:
     """Number of logits an image; ValueError unless the network returns one row of them for each."""
     found = jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], network.params, network.state, x)
     shape = getattr(found, "shape", None)
+    if network.workload.exits and shape is not None and len(shape) == 3:
+        shape = shape[1:]  # one stage
     if shape is None or len(shape) != 2 or shape[0] != len(x):
         what = type(found).__name__ if shape is None else f"shape {list(shape)}"
         raise ValueError(

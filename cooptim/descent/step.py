@@ -13,6 +13,7 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.data.augment import Augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
+from cooptim.descent.stages import staged_loss
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import projected_operands
 from cooptim.design.space import DesignSpace
@@ -22,6 +23,7 @@ _WEIGHTS = optax.scale_by_adam()
 _KNOBS = optax.scale_by_adam(b1=0.9, b2=0.99)
 _SUPPLY_LIMIT = 6.0  # sigmoid(6) is within 0.25 % of the supply range of its end
 _LOGIT_LIMIT = 12.0
+_MARGIN_LIMIT = 30.0  # log-odds beyond which every input, or none, leaves
 _AUGMENT = 1  # folded into a step's key, so that dropout sees the same whether images are augmented or not
 
 
@@ -90,6 +92,7 @@ def project(space: DesignSpace, knobs: Knobs) -> Knobs:
         tiling_logits=jnp.clip(knobs.tiling_logits, -10 * _LOGIT_LIMIT, 10 * _LOGIT_LIMIT),
         supply=jnp.clip(knobs.supply, -_SUPPLY_LIMIT, _SUPPLY_LIMIT),
         buffer=None if knobs.buffer is None else jnp.clip(knobs.buffer, -_SUPPLY_LIMIT, _SUPPLY_LIMIT),
+        exit_margin=None if knobs.exit_margin is None else jnp.clip(knobs.exit_margin, -_MARGIN_LIMIT, _MARGIN_LIMIT),
     )
 
 
@@ -105,13 +108,13 @@ def make_loss(
     def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
         design = space.decode(knobs, control.temperature, control.phase)
         logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key)
-        task = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+        task, hits, reach = staged_loss(space.workload, logits, labels, design.exit_margin, control.temperature)
+        stats = dataclasses.replace(stats, reach=reach)
         report = price(space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings)
         costs = jnp.stack([report.total_energy_pj, report.total_latency_ns, report.area_mm2])
         log_cost = jnp.log(costs).astype(task.dtype)
         c = excess(log_cost, control.budgets)
         total = task + penalty(c, old.multipliers, control.penalty)
-        hits = jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(task.dtype))
         return total, (state, c, (task, hits, log_cost, design, stats))
 
     return loss

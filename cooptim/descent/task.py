@@ -16,6 +16,7 @@ from cooptim.descent.plan import Plan
 from cooptim.descent.price import Pricer
 from cooptim.descent.recipes import methods_of
 from cooptim.descent.result import Priced
+from cooptim.descent.stages import without_exits
 from cooptim.descent.step import make_step
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, float_phase
@@ -154,8 +155,8 @@ def decode(task: Task, knobs: Knobs, phase: Phase) -> Design:
 
 
 def float_design(task: Task, knobs: Knobs) -> Design:
-    """A design that leaves the network in float."""
-    return decode(task, knobs, float_phase(task.layers))
+    """A design that leaves the network in float, and lets no input leave early."""
+    return without_exits(decode(task, knobs, float_phase(task.layers)))
 
 
 def priced(task: Task, title: str, params: Any, state: Any, design: Design, period_ns: float) -> Priced:

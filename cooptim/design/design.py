@@ -47,3 +47,4 @@ class Design(Operands):
     supply_v: Float[Array, "layer"]
     freq_ghz: Float[Array, "layer"]
     buffer_bits: Float[Array, ""]
+    exit_margin: Float[Array, "exit"] | None = None  # log-odds of its class at which an input leaves [nat]

@@ -30,13 +30,15 @@ class OperandKnobs:
 class Knobs(OperandKnobs):
     """One leaf a kind of choice, stacked on the `layer` axis; any real value is allowed.
 
-    `buffer` is None (no leaf) unless the machine frees the size of its buffer.
+    `buffer` is None (no leaf) unless the machine frees the size of its buffer, `exit_margin` unless the network has
+    early exits.
     """
 
     mode_logits: Float[Array, "layer mode"]
     tiling_logits: Float[Array, "layer row"]
     supply: Float[Array, "layer"]
     buffer: Float[Array, ""] | None = None
+    exit_margin: Float[Array, "exit"] | None = None  # as in the design
 
 
 def knob_names(knobs: Knobs) -> tuple[str, ...]:

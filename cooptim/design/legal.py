@@ -135,6 +135,9 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
         elif cut > 0 and (top_w < MIN_BITS or not method_of(space.methods, i).has_zero):
             found.append(f"{name}: threshold {cut:g} prunes weights of {d.weight_bits[i]:g} b, which have no zero")
     found += _scale_violations(space, design)
+    for name, margin in zip(space.workload.exits, () if d.exit_margin is None else d.exit_margin, strict=True):
+        if not np.isfinite(margin):
+            found.append(f"{name}: exit margin {margin:g} is not finite; give the log-odds at which an input leaves")
     demand = np.asarray(space.working_set_bits(d.mode))
     for i, name in enumerate(names):
         if not _one_hot(d.mode[i]):

@@ -23,6 +23,7 @@ from cooptim.workload import Workload
 
 _MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
 _CERTAIN = 6.0  # logit of a choice that is made
+_FIRST_MARGIN = 2.2  # log-odds at which an input leaves an exit at first: a probability of 0.9
 _FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
 
 
@@ -127,6 +128,7 @@ class DesignSpace:
             tiling_logits=jnp.asarray(self._tiling_prior(), dtype),
             supply=jnp.full(layers, jnp.log(share / (1 - share)), dtype),
             buffer=jnp.asarray(jnp.log(size / (1 - size)), dtype) if buffer.free else None,
+            exit_margin=jnp.full(len(self.workload.exits), _FIRST_MARGIN, dtype) if self.workload.exits else None,
         )
 
     def channels(self, layer: int) -> int:
@@ -162,6 +164,7 @@ class DesignSpace:
             tiling_logits=_CERTAIN * (2.0 * jnp.asarray(design.tiling) - 1.0),
             supply=jnp.log(share / (1 - share)),
             buffer=jnp.log(size / (1 - size)) if b.free else None,
+            exit_margin=design.exit_margin,
         )
 
     def _mode_prior(self) -> Float[np.ndarray, "mode"]:
@@ -204,6 +207,7 @@ class DesignSpace:
             supply_v=supply_v,
             freq_ghz=max_clock_ghz(self.machine.supply, supply_v, path),
             buffer_bits=buffer_bits,
+            exit_margin=knobs.exit_margin,
         )
 
     def _mode(self, logits, widest, temperature):  # type: ignore[no-untyped-def]

@@ -10,10 +10,14 @@ from jaxtyping import Array, Float
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """Measured shares of non-zero words at the current widths, with gradients; 1 where nothing was measured."""
+    """Measured shares of non-zero words at the current widths, with gradients; 1 where nothing was measured.
+
+    `reach` is None unless the network has early exits; densities are those of all inputs, whether they reach or not.
+    """
 
     weight_density: Float[Array, "layer"]  # non-zero quantized weights over all weights
     input_density: Float[Array, "layer"]  # non-zero quantized inputs over all inputs
+    reach: Float[Array, "layer"] | None = None  # share of inputs for which the layer runs
 
 
 @jax.tree_util.register_dataclass

@@ -27,7 +27,7 @@ __all__ = ["Network", "OperandDesign", "trace"]
 PyTree = Any
 
 
-class _Traced(NamedTuple):
+class Traced(NamedTuple):
     """One mode of the network at one input shape."""
 
     jaxpr: Any  # closed, without dead code
@@ -57,6 +57,7 @@ class Network:
       tags: tag -> layers whose outputs reach it through no other layer.
       weight_products: products of two weights, done once a load of the weights; they are no layers.
       masked_leaves: (position among the leaves of `params`, layer row of its threshold, one a trip of its scans, site).
+      example: shapes of (x, rngs) that it was traced with, x at batch 1.
     """
 
     workload: Workload
@@ -68,6 +69,7 @@ class Network:
     program: Program = dataclasses.field(repr=False)
     masked_leaves: tuple[tuple[int, np.ndarray, Site], ...] = dataclasses.field(default=(), repr=False)
     batch_axis: int = 0
+    example: tuple[PyTree, PyTree] = dataclasses.field(default=(None, None), repr=False)
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -109,14 +111,14 @@ class Network:
         if design is None or (len(rows_off.weights) == layers and len(rows_off.inputs) == layers):
             y, new_state = self.program.call(params, state, x, rngs, train)
             return y, new_state, dense_stats(layers)
-        traced, rows, mask_rows = self._traced(params, state, x, rngs, train)
+        traced, rows, mask_rows = self.traced(params, state, x, rngs, train)
         if errors is not None and errors.accumulator is not None and traced.plan.boundaries:
             self._refuse_late(traced.plan)
         knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
         methods = site_methods(getattr(design, "methods", ()), rows, traced.plan, self.layer_names)
         images = jnp.shape(jax.tree.leaves(x)[0])[self.batch_axis]
         machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods, images))
-        outs, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), knobs)
+        outs, measured = machine.run(traced.jaxpr, arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
         return y, new_state, Stats(*densities)
@@ -150,9 +152,9 @@ class Network:
         self, params: PyTree, state: PyTree, x: PyTree, *, train: bool = False, rngs: PyTree = None
     ) -> Observation:
         """Extrema and root mean squares of the operands in one batch, as the network was given; works under jit."""
-        traced, rows, _ = self._traced(params, state, x, rngs, train)
+        traced, rows, _ = self.traced(params, state, x, rngs, train)
         machine = Interpreter(traced.plan, observing())
-        _, measured = machine.run(traced.jaxpr, _arrays(params, state, x, rngs), (), {})
+        _, measured = machine.run(traced.jaxpr, arrays(params, state, x, rngs), (), {})
         get = functools.partial(by_layer, measured, rows=rows, layers=len(self.layer_names))
         return Observation(
             weight_max=get("weight_max"),
@@ -165,13 +167,13 @@ class Network:
     def eval_program(self, params: PyTree, state: PyTree, x: PyTree) -> EvalProgram:
         """What evaluates one image, equation by equation; x gives the shape, at any batch size."""
         one = _first_image(_shapes(x), self.batch_axis)
-        traced, rows, mask_rows = self._traced(params, state, one, None, False)
+        traced, rows, mask_rows = self.traced(params, state, one, None, False)
         shape = tuple(jax.tree.leaves(one)[0].shape)
         return EvalProgram(traced.jaxpr, traced.plan, rows, mask_rows, traced.out_tree, shape)
 
-    def _traced(
+    def traced(
         self, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool
-    ) -> tuple[_Traced, dict[Path, np.ndarray], dict[Path, np.ndarray]]:
+    ) -> tuple[Traced, dict[Path, np.ndarray], dict[Path, np.ndarray]]:
         """The program at the shapes met, with the layer rows of its sites; cached by shape."""
         train = train and self.program.two_modes
         shapes = _shapes((params, state, x, rngs))
@@ -210,6 +212,11 @@ def trace(
     for other forms of call and for train and eval programs whose layers do not match.
     """
     program, x = program_of(model, args, variables, state)
+    return network_of(program, x, rngs, batch_axis)
+
+
+def network_of(program: Program, x: PyTree, rngs: PyTree = None, batch_axis: int = 0) -> Network:
+    """The Network of a program; arguments and errors are those of `trace`."""
     one, rngs = _first_image(_shapes(x), batch_axis), _shapes(rngs)
     params, carried = _shapes(program.params), _shapes(program.state)
     evaluated = _trace_mode(program, params, carried, one, rngs, train=False).plan
@@ -241,6 +248,7 @@ def trace(
         program=program,
         masked_leaves=masked,
         batch_axis=batch_axis,
+        example=(one, rngs),
     )
 
 
@@ -248,7 +256,8 @@ def _shapes(tree: PyTree) -> PyTree:
     return jax.eval_shape(lambda t: t, tree)
 
 
-def _arrays(*trees: PyTree) -> list[Any]:
+def arrays(*trees: PyTree) -> list[Any]:
+    """Inputs of a traced jaxpr, in order."""
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
@@ -272,7 +281,7 @@ def _paths(tree: PyTree) -> tuple[str, ...]:
     return tuple(".".join(part(key) for key in path) or "params" for path, _ in paths)
 
 
-def _trace_mode(program: Program, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool) -> _Traced:
+def _trace_mode(program: Program, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree, train: bool) -> Traced:
     """Jaxpr and plan of one mode at the given shapes."""
 
     def call(p: PyTree, s: PyTree, x: PyTree, rngs: PyTree) -> tuple[PyTree, PyTree]:
@@ -290,7 +299,7 @@ def _trace_mode(program: Program, params: PyTree, state: PyTree, x: PyTree, rngs
     flows += [Flow(data=True, sources=frozenset({INPUT}), root=walker.fresh()) for _ in jax.tree.leaves(x)]
     flows += [Flow() for _ in jax.tree.leaves(rngs)]
     outs = walker.walk(closed, flows, ())
-    return _Traced(
+    return Traced(
         closed, walker.plan(outs[: len(jax.tree.leaves(shapes[0]))], program.name), jax.tree.structure(shapes)
     )
 

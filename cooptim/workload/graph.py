@@ -66,3 +66,22 @@ def facts(workload: Workload) -> Facts:
         produces=produces,
         alive=alive,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def needed(workload: Workload) -> Bool[np.ndarray, "stage layer"]:
+    """Layers that run for an input that leaves at each exit of a workload, and (last row) for one that never does.
+
+    A layer runs when it reaches an exit that the input came by; one that only later stages need does not. Cached.
+    Raises ValueError when an exit or an input names no layer.
+    """
+    known = facts(workload)
+    run = np.zeros((len(workload.exits) + 1, len(workload.layers)), dtype=bool)
+    run[-1] = True
+    for stage, name in enumerate(workload.exits):
+        found = np.zeros(len(workload.layers), dtype=bool)
+        found[workload.index(name)] = True
+        while (more := found | known.produces[:, found].any(axis=1)).sum() > found.sum():
+            found = more
+        run[stage] = found | (run[stage - 1] if stage else False)
+    return run

@@ -83,12 +83,14 @@ class Workload:
     Attributes:
       outputs: names of the layers whose outputs leave the network.
       input_words: words of the network's data input.
+      exits: names of the layers that end its early exits, in order: at each an input may leave, the rest go on.
     """
 
     name: str
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...] = ()
     input_words: int = 0
+    exits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [layer.name for layer in self.layers]

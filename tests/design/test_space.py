@@ -159,7 +159,7 @@ def test_the_float_phase_leaves_32_bits_and_prunes_nothing(space):
 
 def test_knobs_have_a_buffer_leaf_only_where_the_machine_frees_its_size():
     free, made = (_init(space_of(name), 8.0) for name in ("dvafs_sized", "envision"))
-    asked = ("weight_log2_scale", "codebook")  # by methods, and none is here
+    asked = ("weight_log2_scale", "codebook", "exit_margin")  # by methods and early exits, and none is here
     names = [field.name for field in dataclasses.fields(Knobs) if field.name not in asked]
     assert knob_names(free) == tuple(names) and knob_names(made) == tuple(n for n in names if n != "buffer")
     space = space_of("envision")

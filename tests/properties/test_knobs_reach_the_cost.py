@@ -73,7 +73,7 @@ def test_every_knob_has_a_finite_gradient_that_reaches_energy_latency_or_area(nu
     layers = len(network.layer_names)
     unmoved = {}
     for field in dataclasses.fields(Knobs):
-        if getattr(slopes, field.name) is None:  # asked for by methods: tests/design/test_methods.py
+        if getattr(slopes, field.name) is None:  # tests/design/test_methods.py, tests/descent/test_stages.py
             continue
         slope = np.asarray(getattr(slopes, field.name))  # [point, cost, layer, ...] or [point, cost]
         assert np.isfinite(slope).all(), f"{field.name}: a gradient is not finite"
