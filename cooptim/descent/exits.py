@@ -115,15 +115,19 @@ def exit_choices(task: Task, params: Any, state: Any, design: Design, period_ns:
     return sorted(found, key=lambda one: one.energy_pj)
 
 
-def best_exits(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> Design:
-    """The design with the cheapest fitted margins that keep the validation accuracy, or the most accurate ones.
+def best_choice(choices: list[Choice], limits: Limits) -> Choice:
+    """The cheapest that keeps the validation accuracy, else the most accurate, of those within the energy budget.
 
-    Those that break an energy budget count only where all do. Without exits the design comes back as it is.
+    Where all break the budget, the cheapest. Args: choices: cheapest first.
     """
-    if design.exit_margin is None:
-        return design
-    choices = exit_choices(task, params, state, design, limits.latency_ns)
     inside = [one for one in choices if limits.energy_pj is None or one.energy_pj <= limits.energy_pj] or choices[:1]
     keeps = [one for one in inside if one.accuracy >= limits.val_accuracy]
-    best = keeps[0] if keeps else max(inside, key=lambda one: one.accuracy)
+    return keeps[0] if keeps else max(inside, key=lambda one: one.accuracy)
+
+
+def best_exits(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> Design:
+    """The design with the best of its fitted margins; one without exits comes back as it is."""
+    if design.exit_margin is None:
+        return design
+    best = best_choice(exit_choices(task, params, state, design, limits.latency_ns), limits)
     return dataclasses.replace(design, exit_margin=jnp.asarray(best.margin, jnp.asarray(design.exit_margin).dtype))

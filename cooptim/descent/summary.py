@@ -89,8 +89,8 @@ def layer_rows(result: Result, tilings: Tilings, key: str = "final") -> list[dic
 
 
 def _changes(report: CostReport, layer: int) -> dict[str, float]:
-    """What entering a layer takes, where it takes anything."""
-    found = {"switching_pj": report.switching_pj, "switching_ns": report.switching_ns}
+    """What entering a layer takes, where it takes anything, and how often it runs, where inputs leave early."""
+    found = {"switching_pj": report.switching_pj, "switching_ns": report.switching_ns, "reach": report.reach}
     return {name: float(value[layer]) for name, value in found.items() if value is not None}
 
 

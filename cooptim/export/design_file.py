@@ -29,7 +29,7 @@ _NUMBERS: tuple[str, ...] = (
 )  # fmt: skip
 _TILE: tuple[str, ...] = ("K", "C", "OY", "OX")
 _FIELDS = frozenset({*_NUMBERS, "input_signed", "mode", "tile", "stationary"})
-_MEASURED = ("weight_density", "input_density")
+_MEASURED = ("weight_density", "input_density", "reach")
 _METHOD: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Method))
 _TABLES = ("weight_scale", "codebook")
 
@@ -61,7 +61,8 @@ def save_design(
         }
         layers[name] |= _said(design, i)
         if stats is not None:
-            layers[name] |= {field: float(getattr(stats, field)[i]) for field in _MEASURED}
+            known = {field: getattr(stats, field) for field in _MEASURED}
+            layers[name] |= {field: float(values[i]) for field, values in known.items() if values is not None}
     content = {
         "schema": SCHEMA,
         "workload": workload.name,
@@ -69,6 +70,8 @@ def save_design(
         "buffer_bits": float(design.buffer_bits),
         "layers": layers,
     }
+    if design.exit_margin is not None:
+        content["exit_margin"] = dict(zip(workload.exits, map(float, design.exit_margin), strict=True))
     try:
         text = json.dumps(content, indent=1, allow_nan=False)
     except ValueError:
@@ -107,6 +110,7 @@ def load_design(
         mode=jnp.asarray(modes),
         tiling=jnp.asarray(shares),
         buffer_bits=jnp.asarray(float(buffer_bits)),
+        exit_margin=_margins(path, content, workload),
         methods=() if all(method == PLAIN for method in methods) else methods,
         weight_scale=_tables(layers, "weight_scale"),
         codebook=_tables(layers, "codebook"),
@@ -163,13 +167,30 @@ def load_stats(path: str | os.PathLike[str], workload: Workload) -> Stats:
     content = _read(path, workload)
     dense = dense_stats(len(workload.layers))
     columns = []
-    for field, default in zip(_MEASURED, (dense.weight_density, dense.input_density), strict=True):
+    default = dense.weight_density
+    for field in _MEASURED:
+        if field == "reach" and not any(field in content["layers"][name] for name in workload.names):
+            continue
         values = [content["layers"][name].get(field, 1.0) for name in workload.names]
         for name, value in zip(workload.names, values, strict=True):
             if not _is_number(value) or not 0.0 <= value <= 1.0:
                 raise ValueError(f"{path}, layer {name}: {field} is {value!r}; write a share in 0..1")
         columns.append(jnp.asarray(values, default.dtype))
     return Stats(*columns)
+
+
+def _margins(path: str | os.PathLike[str], content: dict[str, Any], workload: Workload) -> Any:
+    """Margins of the early exits, by name of their heads; None where the file holds none."""
+    if "exit_margin" not in content:
+        return None
+    found: Any = content["exit_margin"]
+    right = isinstance(found, dict) and set(found) == set(workload.exits) and all(map(_is_number, found.values()))
+    if not right:
+        raise ValueError(
+            f"{path}: exit_margin is {found!r}; write a finite log-odds for each of {', '.join(workload.exits) or 'no'}"
+            f" exits of {workload.name}"
+        )
+    return jnp.asarray([float(found[name]) for name in workload.exits])
 
 
 def _read(path: str | os.PathLike[str], workload: Workload) -> dict[str, Any]:

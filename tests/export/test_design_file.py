@@ -117,3 +117,18 @@ def test_a_design_that_is_not_finite_is_not_written(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match="none.json: cannot be read"):
         _load(tmp_path / "none.json")
+
+
+def test_margins_of_early_exits_and_the_reach_of_layers_come_back(tmp_path):
+    path, first = tmp_path / "staged.json", fake_run.LAYERS[0]
+    workload = dataclasses.replace(fake_run.workload(), exits=(first,))
+    design = dataclasses.replace(fake_run.design(), exit_margin=jnp.array([-0.75]))
+    stats = Stats(jnp.array([0.5, 0.25]), jnp.array([0.75, 1.0]), reach=jnp.array([1.0, 0.125]))
+    save_design(path, workload, fake_run.machine(), design, stats)
+    assert load_design(path, workload, fake_run.machine()).exit_margin.tolist() == [-0.75]
+    assert load_stats(path, workload).reach.tolist() == [1.0, 0.125]
+    for odd in ({}, {first: "sure"}, {first: 1.0, "other": 2.0}):
+        content = json.loads(path.read_text()) | {"exit_margin": odd}
+        (tmp_path / "odd.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=rf"exit_margin is .*; write a finite log-odds for each of {first} exits"):
+            load_design(tmp_path / "odd.json", workload, fake_run.machine())

@@ -1,0 +1,160 @@
+"""Early exits in a descent: what the loss and the price see of them, and margins fitted against brute force."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cooptim
+from cooptim.descent.constraint import Budgets
+from cooptim.descent.exits import Choice, best_choice, fitted_margins
+from cooptim.descent.finalize import Limits
+from cooptim.descent.measure import Measure
+from cooptim.descent.stages import decided, staged_loss, without_exits
+from cooptim.descent.step import Control, init_state, make_loss
+from cooptim.design.knobs import Knobs, free_phase
+from cooptim.design.space import DesignSpace
+from tests.network.cases import normal
+
+LOGITS = np.array([[[0.0, 1.0], [2.0, 0.0]], [[3.0, 0.0], [0.0, 0.5]], [[0.0, 2.0], [1.0, 3.0]]])
+LABELS = np.array([1, 1])
+
+
+@pytest.fixture(scope="module")
+def early():
+    def fn(p, x):
+        return jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["b"]) @ p["c"]
+
+    params = {"a": normal(0, 6, 8), "b": normal(1, 8, 8), "c": normal(2, 8, 3)}
+    net = cooptim.trace(fn, params, normal(3, 2, 6))
+    return cooptim.with_exits(net, ("a", "b"), key=jax.random.key(4))
+
+
+@pytest.fixture(scope="module")
+def space(early):
+    machine = cooptim.load_machine("envision")
+    table = cooptim.tilings(early.workload, machine, most=2)
+    return DesignSpace(early.workload, machine, table, (True, False, False, False, False))
+
+
+def knobs_of(space, margin):
+    knobs = space.init(jnp.full(5, 3.0), jnp.full(5, 4.0), 6.0, 6.0)
+    return dataclasses.replace(knobs, exit_margin=jnp.asarray(margin))
+
+
+def test_loss_accuracy_and_reach_of_two_images_by_hand(early):
+    margin, temperature = np.array([0.5, 1.0]), 0.5
+    confidence = np.array([[1.0, 2.0], [3.0, 0.5]])  # of two classes: the difference of their logits
+    chance = 1 / (1 + np.exp(-(confidence - margin[:, None]) / temperature))
+    shares = np.stack([chance[0], (1 - chance[0]) * chance[1], (1 - chance[0]) * (1 - chance[1])])
+    gap = np.array([[1.0, -2.0], [-3.0, 0.5], [2.0, 2.0]])  # logit of the label over the other's
+    loss, right = np.log1p(np.exp(-gap)), gap > 0
+    task, hits, reach = staged_loss(early.workload, jnp.asarray(LOGITS), jnp.asarray(LABELS), jnp.asarray(margin), 0.5)
+    np.testing.assert_allclose(task, 0.5 * loss.mean() + 0.5 * (shares * loss).sum(axis=0).mean(), rtol=1e-12)
+    np.testing.assert_allclose(hits, (shares * right).sum(axis=0).mean(), rtol=1e-12)
+    one, two, three = shares.mean(axis=1)
+    np.testing.assert_allclose(reach, [1, 1, two + three, two + three, three], rtol=1e-12)
+    plain = staged_loss(early.workload, jnp.asarray(LOGITS[2]), jnp.asarray(LABELS), None, 0.5)
+    np.testing.assert_allclose(plain[0], loss[2].mean(), rtol=1e-12)
+    assert plain[2] is None
+
+
+def test_being_sure_saves_no_energy_in_the_eyes_of_the_weights(early):
+    def runs(logits):
+        return jnp.sum(staged_loss(early.workload, logits, jnp.asarray(LABELS), jnp.asarray([0.5, 1.0]), 0.5)[2])
+
+    np.testing.assert_array_equal(jax.grad(runs)(jnp.asarray(LOGITS)), 0.0)
+
+
+def test_each_image_is_judged_where_it_leaves(early):
+    logits, reach = decided(early.workload, jnp.asarray(LOGITS), jnp.asarray([1.5, 2.5]))
+    np.testing.assert_array_equal(logits, [LOGITS[1][0], LOGITS[0][1]])  # at the second exit, at the first
+    np.testing.assert_array_equal(reach, [1, 1, 0.5, 0.5, 0])
+    assert decided(early.workload, jnp.asarray(LOGITS[2]), None)[1] is None
+
+
+def test_measured_accuracy_and_reach_are_those_of_the_decisions(early, space):
+    x, labels = np.asarray(normal(5, 7, 6)), np.array([0, 1, 2, 0, 1, 2, 0])
+    measure = Measure(early, 4)
+    design = space.decode(knobs_of(space, [0.8, 0.4]), 1.0)
+    y = measure.logits(early.params, early.state, design, x)
+    p = np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)
+    odds = np.log(p.max(axis=-1) / (1 - p.max(axis=-1)))
+    margin = np.array([np.sort(odds[0])[4], np.sort(odds[1])[2]]) - 1e-3
+    design = dataclasses.replace(design, exit_margin=jnp.asarray(margin))
+    stage = np.where(odds[0] >= margin[0], 0, np.where(odds[1] >= margin[1], 1, 2))
+    assert set(stage) == {0, 1, 2}
+    right = np.argmax(y[stage, np.arange(7)], axis=-1) == labels
+    assert measure.accuracy(early.params, early.state, design, x, labels)[0] == pytest.approx(right.mean())
+    found = measure.stats(early.params, early.state, design, x, labels)
+    np.testing.assert_allclose(found.reach[jnp.array([0, 2, 4])], [1, (stage[:4] > 0).mean(), (stage[:4] > 1).mean()])
+    np.testing.assert_array_equal(measure.logits(early.params, early.state, design, x[4:6]), y[:, 4:6])
+    all_run = measure.stats(early.params, early.state, without_exits(design), x, labels)
+    np.testing.assert_array_equal(all_run.reach, 1.0)
+
+
+def test_the_margins_feel_loss_and_energy_like_finite_differences(early, space):
+    """The objective of a descent with an energy budget that is broken; the margins alone move."""
+    knobs = knobs_of(space, [0.8, 0.4])
+    on = jnp.array([1.0, 0.0, 0.0])
+    control = Control(
+        free_phase(5), jnp.asarray(0.3), *(jnp.asarray(0.0),), jax.tree.map(jnp.zeros_like, knobs),
+        Budgets(jnp.array([8.0, 0.0, 0.0]), on), *(jnp.asarray(v) for v in (0.0, 1.0, 1e5)),
+    )  # fmt: skip
+    state = init_state(early.params, early.state, knobs, 0)
+    x, labels = normal(5, 16, 6), jnp.arange(16) % 3
+    objective = make_loss(early, space)
+
+    def value(margin):
+        own = dataclasses.replace(knobs, exit_margin=margin)
+        return objective(early.params, own, state, control, x, labels, None)[0]
+
+    run, at = jax.jit(jax.value_and_grad(value)), knobs.exit_margin
+    slope = run(at)[1]
+    for e, step in enumerate(np.eye(2) * 1e-5):
+        want = float(run(at + step)[0] - run(at - step)[0]) / 2e-5
+        assert abs(want) > 1e-3
+        np.testing.assert_allclose(slope[e], want, rtol=1e-5)
+
+
+def test_fitted_margins_come_near_the_best_on_a_grid():
+    rng = np.random.default_rng(0)
+    confidence = rng.normal(2.0, 2.0, (2, 400))
+    wrong = (rng.random((3, 400)) < np.stack([1 / (1 + np.exp(confidence[0])), 1 / (1 + np.exp(confidence[1] + 0.5)), np.full(400, 0.1)])).astype(float)  # fmt: skip # noqa: E501
+    cost, prices = np.array([0.3, 0.6, 1.0]), np.array([0.02, 0.1, 0.4])
+
+    def hard(margin, price):
+        first = confidence[0] >= margin[0]
+        second = ~first & (confidence[1] >= margin[1])
+        stage = np.where(first, 0, np.where(second, 1, 2))
+        return (wrong[stage, np.arange(400)] + price * cost[stage]).mean()
+
+    given = (jnp.asarray(v) for v in (np.zeros(2), confidence, wrong, cost, prices))
+    found = np.asarray(fitted_margins(*given))
+    grid = np.linspace(-4.0, 8.0, 49)
+    for price, margin in zip(prices, found, strict=True):
+        best = min(hard(m, price) for m in itertools.product(grid, grid))
+        start, never = hard((0.0, 0.0), price), hard((99.0, 99.0), price)
+        assert hard(margin, price) - best <= 0.1 * (min(start, never) - best) + 2e-3
+    assert (np.diff(found, axis=0) < 0).any()  # dearer energy lets more inputs leave
+
+
+@pytest.mark.parametrize(
+    ("energy_pj", "accuracy", "margin"), [(None, 0.85, 2.0), (None, 0.99, 3.0), (15.0, 0.95, 1.0), (5.0, 0.0, 1.0)]
+)
+def test_the_cheapest_margins_that_keep_the_accuracy_within_the_budget_are_taken(energy_pj, accuracy, margin):
+    choices = [
+        Choice(np.full(2, float(n)), np.ones(3) / 3, right, pj)
+        for n, right, pj in ((1, 0.8, 10.0), (2, 0.9, 20.0), (3, 0.95, 30.0))
+    ]
+    assert best_choice(choices, Limits(energy_pj, 1.0, None, accuracy)).margin[0] == margin
+
+
+def test_only_networks_with_exits_have_margins(space):
+    plain = dataclasses.replace(space, workload=dataclasses.replace(space.workload, exits=()))
+    knobs = plain.init(jnp.ones(5), jnp.ones(5))
+    assert isinstance(knobs, Knobs) and knobs.exit_margin is None and plain.decode(knobs, 1.0).exit_margin is None
+    np.testing.assert_array_equal(space.encode(space.decode(knobs_of(space, [1.0, 3.0]), 1.0)).exit_margin, [1.0, 3.0])
