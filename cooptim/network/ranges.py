@@ -117,7 +117,7 @@ def _measured(
     knobs: tuple[Any, ...],
 ) -> tuple[Measured, dict[Path, np.ndarray]]:
     """What `touch(site, W, I, layer rows, knobs of the rows)` finds in the network as it was given."""
-    traced, rows, _ = network._traced(params, state, x, None, False)
+    traced, rows, _ = network.traced(params, state, x, None, False)
 
     def probe(site: Site, w: Any, i: Any, own: Any) -> tuple[Any, Any, dict[str, Any]]:
         return w, i, touch(site, w.astype(measure_dtype()), i.astype(measure_dtype()), rows[site.path], own)
