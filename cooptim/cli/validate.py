@@ -15,6 +15,7 @@ from cooptim.reporting.spell import digits
 from cooptim.validate import (
     Row,
     dvas_rows,
+    eie_rows,
     envision_rows,
     eyeriss_rows,
     mapping_rows,
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         return _claims()
     if options.machine is not None:
         return _print(envision_rows(load_machine_file(options.machine)))
-    chips = [*dvas_rows(), *simd_rows(), *yodann_rows()]
+    chips = [*dvas_rows(), *simd_rows(), *yodann_rows(), *eie_rows()]
     return _print([*envision_rows(), *multiplier_rows(), *eyeriss_rows(), *mapping_rows(), *chips])
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from pydantic import BaseModel, ValidationError
 
 from cooptim.hardware.body_bias import at_body_bias
-from cooptim.hardware.machine import Area, BodyBias, Buffer, Datapath, Dram, Machine, Mode, Supply, Switching
-from cooptim.hardware.reference import ReferencePoint, derived_energies, reference_point
+from cooptim.hardware.machine import Area, BodyBias, Buffer, Dram, Machine, Supply, Switching
+from cooptim.hardware.reference import ReferencePoint, datapath_of, derived_energies, reference_point
 from cooptim.hardware.resize import with_array
 from cooptim.hardware.schema import MachineSchema, Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
@@ -171,24 +171,10 @@ def _leaf(quantity: Quantity | float) -> Float[Array, ""]:
 
 def _build(spec: MachineSchema) -> Machine:
     energies = derived_energies(spec)
-    d, b = spec.datapath, spec.buffer
-    width = int(d.width.value)
+    b = spec.buffer
     machine = Machine(
         name=spec.name,
-        datapath=Datapath(
-            rows=int(d.rows.value),
-            cols=int(d.cols.value),
-            width_bits=width,
-            accumulator_bits=int(d.accumulator.value),
-            modes=tuple(Mode(f"{n}x{width // n}b", n, width // n) for n in d.lanes.value),
-            busy_pj=_leaf(energies.busy_pj),
-            control_pj=_leaf(energies.control_pj),
-            gating_exponent=_leaf(d.gating_exponent),
-            subword_exponent=_leaf(d.subword_exponent),
-            idle_share=_leaf(d.idle_share),
-            guarded_share=_leaf(d.guarded_share),
-            systolic=None if d.systolic is None else d.systolic.build(energies.access_pj),
-        ),
+        datapath=datapath_of(spec, energies.busy_pj, energies.control_pj, energies.access_pj),
         supply=_supply(spec, energies.leakage_mw),
         buffer=Buffer(
             word_bits=int(b.word.value),

@@ -3,12 +3,15 @@
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from cooptim.hardware.datapath import Datapath, Mode
 from cooptim.hardware.dvafs import activity_divisor, critical_path, dynamic_scale, leakage_mw, supply_for_clock
-from cooptim.hardware.machine import Machine, Mode
-from cooptim.hardware.schema import MachineSchema
+from cooptim.hardware.machine import Machine
+from cooptim.hardware.mechanisms import WITHOUT, Effect, LayerPoint, array_bits, layer_effect
+from cooptim.hardware.schema import MachineSchema, ReferenceData
 from cooptim.hardware.systolic import words_a_busy_cycle
 
 
@@ -20,6 +23,9 @@ class ReferencePoint:
       busy_fraction: share of the cycles with every lane busy; in the others the lanes idle and no word is fetched.
       sram_w, sram_i, sram_o: buffer words per busy cycle and operand.
       sums: of a systolic array, accesses to accumulators per busy cycle, as buffer words of the same energy.
+      active: energy of the lanes in a busy cycle over that of as many busy ones; below 1 where some wait or gate.
+      waiting: share of the lanes that wait in a busy cycle. divisor: of the lanes' energy, by the widths at hand.
+      extra_pj: what mechanisms add to the lanes in a busy cycle (table look-ups).
     """
 
     power_mw: float
@@ -29,6 +35,10 @@ class ReferencePoint:
     sram_i: float
     sram_o: float
     sums: float = 0.0
+    active: float = 1.0
+    waiting: float = 0.0
+    divisor: float = 1.0
+    extra_pj: float = 0.0
 
     @property
     def sram_words(self) -> float:
@@ -51,7 +61,7 @@ def reference_point(spec: MachineSchema) -> ReferencePoint:
 
     Words per busy cycle: every row reads one weight; a row of pixels reads its inputs once a row of taps when they
     shift between lanes, else once a tap; every output is written once, after C * FY * FX cycles. Of a systolic array:
-    `cooptim.hardware.systolic`.
+    `cooptim.hardware.systolic`. Where the file says on what data, all of this is as the mechanisms leave it.
     """
     layer = {name: getattr(spec.reference.layer, name).value for name in ("C", "FY", "FX")}
     rows, cols = spec.datapath.rows.value, spec.datapath.cols.value
@@ -61,7 +71,7 @@ def reference_point(spec: MachineSchema) -> ReferencePoint:
     if spec.datapath.systolic is not None:
         w, i, o, sums = words_a_busy_cycle(spec)
         return ReferencePoint(power, freq, busy, w, i, o, sums * spec.datapath.systolic.sum_access.value)
-    return ReferencePoint(
+    dense = ReferencePoint(
         power_mw=power,
         freq_ghz=freq,
         busy_fraction=busy,
@@ -69,15 +79,86 @@ def reference_point(spec: MachineSchema) -> ReferencePoint:
         sram_i=min(inputs, cols),
         sram_o=rows * cols / (layer["C"] * layer["FY"] * layer["FX"]),
     )
+    return dense if spec.reference.data is None else _on_data(spec, dense, spec.reference.data)
+
+
+def _on_data(spec: MachineSchema, dense: ReferencePoint, data: ReferenceData) -> ReferencePoint:
+    """The point as the mechanisms leave it, in the mode of one lane, by the formulas of `cooptim.cost.energy`."""
+    path, mechanisms = datapath_of(spec), spec.mechanisms.build()
+    bounds = {name: np.array([int(getattr(spec.reference.layer, name).value)]) for name in ("K", "C", "OX", "FY", "FX")}
+    weight_bits, input_bits, weight_density, input_density, supply_v = (
+        jnp.asarray([quantity.value])
+        for quantity in (
+            data.weight_bits, data.input_bits, data.weight_density, data.input_density, spec.supply.nominal_v,
+        )
+    )  # fmt: skip
+    cycle = jnp.ones((1, len(path.modes)))
+    point = LayerPoint(
+        weight_bits, input_bits, weight_density, input_density, supply_v, cycle, dense.sram_w * cycle,
+        dense.sram_i * cycle, bounds,
+    )  # fmt: skip
+    found = layer_effect(mechanisms, path, point)
+    here = [mode.lanes for mode in path.modes].index(1)
+    effect = WITHOUT if found is None else Effect(*(float(x[0, here]) for x in found))
+    w, i = data.weight_density.value, data.input_density.value
+    wide = array_bits(mechanisms, path, weight_bits, input_bits)
+    cycles = effect.cycles + effect.extra_cycles  # of one without mechanisms
+    guarded = spec.datapath.guarded_share.value
+    activity = guarded + (1.0 - guarded) * effect.seen(w, "W") * effect.seen(i, "I")
+    words_w = dense.sram_w * effect.read(w, "W") / cycles
+    return dataclasses.replace(
+        dense,
+        sram_w=words_w,
+        sram_i=dense.sram_i * effect.read(i, "I") / cycles,
+        sram_o=dense.sram_o / cycles,
+        active=effect.executed * activity * effect.datapath / cycles,
+        waiting=1.0 - effect.executed / cycles,
+        divisor=float(activity_divisor(path, path.modes[here], *wide)[0]),
+        extra_pj=effect.extra_datapath_pj / cycles + words_w * effect.word_datapath_pj,
+    )
+
+
+def datapath_of(spec: MachineSchema, busy_pj: float = 0.0, control_pj: float = 0.0, access_pj: float = 0.0) -> Datapath:
+    """The MAC array of a machine file at these energies of a cycle and of a buffer word."""
+    d, width = spec.datapath, int(spec.datapath.width.value)
+
+    def leaf(value: float) -> Float[Array, ""]:
+        return jnp.asarray(value, dtype=jnp.result_type(float))
+
+    return Datapath(
+        rows=int(d.rows.value),
+        cols=int(d.cols.value),
+        width_bits=width,
+        accumulator_bits=int(d.accumulator.value),
+        modes=tuple(Mode(f"{n}x{width // n}b", n, width // n) for n in d.lanes.value),
+        busy_pj=leaf(busy_pj),
+        control_pj=leaf(control_pj),
+        gating_exponent=leaf(d.gating_exponent.value),
+        subword_exponent=leaf(d.subword_exponent.value),
+        idle_share=leaf(d.idle_share.value),
+        guarded_share=leaf(d.guarded_share.value),
+        systolic=None if d.systolic is None else d.systolic.build(access_pj),
+    )
 
 
 def derived_energies(spec: MachineSchema) -> DerivedEnergies:
-    """Energies such that datapath, SRAM, control and leakage add up to the published power at the reference point."""
+    """Energies such that datapath, SRAM, control and leakage add up to the published power at the reference point.
+
+    Raises ValueError where look-ups alone take more than the datapath's share.
+    """
     point, shares = reference_point(spec), spec.reference.shares
     cycle_pj = point.power_mw / point.freq_ghz
-    lanes = point.busy_fraction + (1.0 - point.busy_fraction) * spec.datapath.idle_share.value
+    idle = spec.datapath.idle_share.value
+    lanes = point.busy_fraction * (point.active + point.waiting * idle) + (1.0 - point.busy_fraction) * idle
+    own_pj = shares.datapath.value * cycle_pj - point.busy_fraction * point.extra_pj
+    if own_pj < 0.0:
+        raise ValueError(
+            f"machine {spec.name}: reference.shares.datapath: {shares.datapath.value:g} of the power is "
+            f"{shares.datapath.value * cycle_pj:.4g} pJ a cycle, and mechanisms take {point.extra_pj:.4g} pJ of it "
+            "(table look-ups); legal: at least as much; raise the share or lower mechanisms.*.lookup"
+        )
     return DerivedEnergies(
-        busy_pj=shares.datapath.value * cycle_pj / lanes,
+        busy_pj=own_pj / lanes * point.divisor,
         access_pj=shares.sram.value * cycle_pj / (point.busy_fraction * point.sram_words),
         control_pj=shares.control.value * cycle_pj,
         leakage_mw=shares.leakage.value * point.power_mw,
@@ -103,16 +184,21 @@ def operating_power_mw(
 ) -> Float[Array, ""]:
     """On-chip power at the reference duty in another mode, width, clock, supply or density [mW].
 
+    Args:
+      weight_density, input_density: over those of the reference point, which are 1 unless its file says otherwise.
+
     Source: P = P_dyn0 (s/k + 1 - s) (f/f0) (V/V0)^2 + P_leak(V), the formula of the DVAFS paper (DATE 2017), with the
     zero guarding of `cooptim.cost.energy`.
     """
     d = machine.datapath
     wide = jnp.asarray(bits, jnp.result_type(float))
     guarded = d.guarded_share + (1.0 - d.guarded_share) * weight_density * input_density
-    lanes = point.busy_fraction * guarded + (1.0 - point.busy_fraction) * d.idle_share
+    busy = point.active * guarded + point.waiting * d.idle_share
+    lanes = point.busy_fraction * busy + (1.0 - point.busy_fraction) * d.idle_share
     words = weight_density * point.sram_w + input_density * point.sram_i + point.sram_o + point.sums
     cycle = (
         d.busy_pj * lanes / activity_divisor(d, mode, wide, wide)
+        + point.extra_pj * point.busy_fraction
         + machine.buffer.access_pj * words * point.busy_fraction
         + d.control_pj
     )

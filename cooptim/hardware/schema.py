@@ -71,16 +71,31 @@ class ReferenceLayer(Strict):
     FX: Annotated[Quantity, _COUNT] = Field(description="filter columns")
 
 
+class ReferenceData(Strict):
+    """What the chip worked on at the reference point; its mechanisms then count, as they do when a design is priced."""
+
+    weight_bits: Annotated[Quantity, Rule("size", 1, 64)] = Field(description="width of the weights as stored")
+    input_bits: Annotated[Quantity, Rule("size", 1, 64)] = Field(description="width of the inputs as stored")
+    weight_density: Annotated[Quantity, Rule("ratio", 0, 1, above=True)] = Field(
+        description="share of weights that are not zero"
+    )
+    input_density: Annotated[Quantity, Rule("ratio", 0, 1, above=True)] = Field(
+        description="share of inputs that are not zero"
+    )
+
+
 class Reference(Strict):
-    """A measured operating point: one lane, full width, nominal supply and clock, dense data."""
+    """A measured operating point: one lane, nominal supply and clock; full width and dense unless `data` says more."""
 
     power: Annotated[Quantity, Rule("power", above=True)] = Field(
         description="power of the chip at this point, without DRAM"
     )
     busy_fraction: Annotated[Quantity, Rule("ratio", 0, 1, above=True)] = Field(
-        description="share of the cycles in which every lane works: throughput over the array's peak"
+        description="share of the cycles in which every lane works: throughput over the array's peak; with `data`, of "
+        "the cycles that the mechanisms leave of the layer"
     )
     layer: ReferenceLayer
+    data: ReferenceData | None = None
     shares: Shares
 
 
@@ -278,6 +293,11 @@ class MachineSchema(Strict):
             raise ValueError(f"buffer.word {self.buffer.word.value:g} bit; legal: the datapath's width, {width} bit")
         if (fault := self.mechanisms.fault(self)) is not None:
             raise ValueError(fault)
+        if (data := r.data) is not None and max(data.weight_bits.value, data.input_bits.value) > width:
+            found = f"weight_bits {data.weight_bits.value:g}, input_bits {data.input_bits.value:g} bit"
+            raise ValueError(f"reference.data.{found}; legal: at most the datapath's width, {width} bit")
+        if r.data is not None and d.systolic is not None:
+            raise ValueError("reference.data with datapath.systolic: its words are counted dense; legal: one of them")
         if d.systolic is not None:
             if (fault := d.systolic.fault(self)) is not None:
                 raise ValueError(fault)

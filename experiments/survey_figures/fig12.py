@@ -60,6 +60,7 @@ LABELS = {  # text, offset in points and side of each label
     "systolic 1x8b": ("systolic, 32x32", (8, -4), "left"),
     "gemmini 1x8b": ("gemmini", (8, 5), "left"),
     "tpu_v1 1x8b": ("tpu_v1", (-8, -4), "right"),
+    "eie 1x16b": ("eie, on compressed weights", (8, -4), "left"),
     "simd_40nm 1x16b": ("simd_40nm 1x16b", (8, -6), "left"),
     "simd_40nm 2x8b": ("2x8b", (8, 2), "left"),
     "simd_40nm 4x4b": ("4x4b", (8, -6), "left"),

@@ -21,6 +21,7 @@ class LayerPoint(NamedTuple):
       words_w, words_i: words read from the buffer into the array without any mechanism, per mode.
       bounds: static loop bounds of the layers (K, C, OY, ...).
       coded_w: whether weights are stored in a code of the link, which then says what a word takes.
+      run_bits: bits that count the zeros before a weight that is stored in compressed columns; 0: it is not.
     """
 
     weight_bits: Any
@@ -33,6 +34,7 @@ class LayerPoint(NamedTuple):
     words_i: Any
     bounds: Mapping[str, Int[np.ndarray, "*n"]]
     coded_w: bool = False
+    run_bits: int = 0
 
 
 class Effect(NamedTuple):

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from cooptim.hardware.codes import bitmask_bits, run_length_bits
 from cooptim.hardware.datapath import Datapath
+from cooptim.hardware.load_imbalance import stored_entries
 from cooptim.hardware.mechanisms.effect import Effect, LayerPoint
 from cooptim.hardware.quantity import Choice, OneOf, Quantity, Rule, Strict
 
@@ -86,18 +87,25 @@ def code_bits(
     """Mean bits of a word on the link; raw where that is shorter, unless the operand is stored as it travels.
 
     Args:
-      columns: length of a column of weights (K); None leaves the pointers out. Kink: coded and raw bits equal.
+      columns: length of a column of weights (K), static: its words are dealt out to the array's rows, and in each of
+        them runs begin anew. None leaves pointers and fillers out: the least. Kink: coded and raw bits equal.
     """
     code = link.weights if operand == "W" else link.inputs
     wide = jnp.asarray(bits)
     if code == "raw":
         return wide
-    if code in _RUNS:
+    if code == "columns":
+        entries: Any = jnp.asarray(density)
+        pointers: Any = 0.0
+        if columns is not None:
+            share = np.asarray(np.ceil(np.asarray(columns) / datapath.rows), int)
+            entries = stored_entries(density, share, link.run_bits) / share
+            pointers = link.pointer_bits * float(datapath.rows) / columns
+        found = entries * (link.run_bits + wide) + pointers
+    elif code == "run_length":
         found = run_length_bits(density, wide, link.run_bits)
     else:
         found = bitmask_bits(density, wide)
-    if code == "columns" and columns is not None:
-        found = found + link.pointer_bits * float(datapath.rows) / columns
     return found if link.stores(operand) else jnp.minimum(wide, found)
 
 

@@ -90,7 +90,8 @@ def layer_effect(mechanisms: Mechanisms, datapath: Datapath, point: LayerPoint) 
     on = mechanisms.names
     if not on:
         return None
-    point = point._replace(coded_w=mechanisms.link is not None and mechanisms.link.stores("W"))
+    if (code := mechanisms.link) is not None and code.stores("W"):
+        point = point._replace(coded_w=True, run_bits=code.run_bits if code.weights == "columns" else 0)
     found = [WITHOUT] if "zero_gating" not in on else []
     found += [_EFFECTS[name](getattr(mechanisms, name), datapath, point) for name in on if name in _EFFECTS]
     return spread(combine(found), point.cycles)

@@ -57,8 +57,8 @@ def effect(mechanism: SharedWeights, datapath: Datapath, point: LayerPoint) -> E
     """Weights take the bits of their index in the buffer, and a look-up on their way into the array."""
     slots = np.asarray([mode.slot_bits for mode in datapath.modes], float)
     index = jnp.minimum(jnp.asarray(point.weight_bits), float(mechanism.index_bits))
-    words = 1.0 if point.coded_w else jnp.minimum(index / slots, 1.0)
-    return Effect(words_w=words, word_datapath_pj=mechanism.lookup_pj)
+    words = jnp.minimum((index + point.run_bits) / slots, 1.0)  # that a stored weight takes
+    return Effect(words_w=1.0 if point.coded_w else words, word_datapath_pj=mechanism.lookup_pj / words)
 
 
 def array_bits(

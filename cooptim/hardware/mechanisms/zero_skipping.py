@@ -1,12 +1,12 @@
 """Zero skipping: lanes pass over zeros and wait for each other; the cycles, MACs and words that are left.
 
 Each lane works through its own words and passes over the zero ones; after a given number of words all lanes wait for
-the slowest, because they share an output or the next weights. Zeros that all lanes see at once (a broadcast input) are
-passed over together, without waiting.
+the slowest, because they share an output or the next weights; or each lane has a queue of inputs, and all wait where
+one is full (`cooptim.hardware.load_imbalance`). Zeros that all lanes see at once (a broadcast input) are passed over
+together, without waiting.
 """
 
 import dataclasses
-import math
 from typing import Annotated, Any
 
 import jax
@@ -17,11 +17,9 @@ from jaxtyping import Array, Float, Int
 from pydantic import Field
 
 from cooptim.hardware.datapath import Datapath
+from cooptim.hardware.load_imbalance import chances, queued_cycles, stored_entries
 from cooptim.hardware.mechanisms.effect import Effect, LayerPoint
 from cooptim.hardware.quantity import Choice, OneOf, Quantity, Rule, Strict
-
-_INSIDE = 1e-7  # keeps the density off 0 and 1, where the logarithms of the binomial chances end
-_NEVER = -1e30  # logarithm of no chance
 
 
 class ZeroSkippingSection(Strict):
@@ -37,7 +35,8 @@ class ZeroSkippingSection(Strict):
     )
     queue: Annotated[Quantity, Rule("count", 1, 1e3, whole=True)] | None = Field(
         None,
-        description="common inputs that a lane may lag behind: it waits after the weights of so many, K / lanes each",
+        description="inputs that a lane holds, the one it works on included, with K / lanes weights each; an input "
+        "takes a lane at least a cycle",
     )
     offset: Annotated[Quantity, Rule("size", 0, 64)] = Field(
         description="bits stored beside each word of a skipped operand to say where it belongs"
@@ -88,18 +87,24 @@ def effect(mechanism: ZeroSkipping, datapath: Datapath, point: LayerPoint) -> Ef
     """Cycles of the slowest lane, MACs without the skipped ones, words that nobody needs for them.
 
     A word that several lanes share is fetched unless it meets a skipped zero in all of them; shared are weights by the
-    pixels of the array, inputs by its output channels.
+    pixels of the array, inputs by its output channels. A common input that waits in queues is fetched once for all
+    output channels, whatever the array holds at a time.
     """
     skips_w, skips_i = (mechanism.operands in ("both", name) for name in "WI")
     w, i = jnp.asarray(point.weight_density), jnp.asarray(point.input_density)
     together = i if mechanism.common == "I" else 1.0
     apart: Any = (w if skips_w else 1.0) * (i if skips_i and mechanism.common != "I" else 1.0)
-    words: Any = mechanism.words
-    if words is None:
-        words = -(-np.asarray(point.bounds["K"]) // mechanism.units) * (mechanism.queue or 1)
     waiting: Any = 1.0
-    if skips_w or mechanism.common != "I":
-        waiting = skipped_cycles_share(apart, mechanism.lanes, words)
+    if mechanism.queue is not None:
+        rows = -(-np.asarray(point.bounds["K"]) // mechanism.units)
+        stored = stored_entries(w, rows, point.run_bits) / rows if skips_w else 1.0  # fillers take a cycle, too
+        others = i if skips_i and mechanism.common != "I" else 1.0
+        waiting = queued_cycles(stored * others, mechanism.lanes, rows, float(mechanism.queue)) / rows
+    elif skips_w or mechanism.common != "I":
+        waiting = skipped_cycles_share(apart, mechanism.lanes, mechanism.words or 1)
+    fetches_i: Any = 1.0 - (1.0 - w) ** float(datapath.rows) if skips_w else 1.0
+    if mechanism.queue is not None and mechanism.common == "I":
+        fetches_i = 1.0 / -(-np.asarray(point.bounds["K"]) // datapath.rows)
     lanes, slots = (np.asarray([getattr(m, x) for m in datapath.modes], float) for x in ("lanes", "slot_bits"))
     by_pixels = datapath.cols * lanes
     beside = 1.0 + mechanism.offset_bits / slots
@@ -111,7 +116,7 @@ def effect(mechanism: ZeroSkipping, datapath: Datapath, point: LayerPoint) -> Ef
         words_w=beside if skips_w else 1.0,
         words_i=beside if skips_i else 1.0,
         fetches_w=1.0 - (1.0 - i) ** by_pixels if skips_i else 1.0,
-        fetches_i=1.0 - (1.0 - w) ** float(datapath.rows) if skips_w else 1.0,
+        fetches_i=fetches_i,
         zero_fetches_w=0.0 if skips_w else 1.0,
         zero_fetches_i=0.0 if skips_i else 1.0,
     )
@@ -131,16 +136,11 @@ def skipped_cycles_share(
 
     Raises ValueError when words is below 1.
 
-    Source: order statistics; the lock-step of Cnvlutin's lanes (ISCA 2016) and of EIE's without its queues (ISCA 2016).
+    Source: order statistics; the lock-step of Cnvlutin's lanes (ISCA 2016).
     """
-    sizes = np.asarray(words)[..., None]
+    sizes = np.asarray(words)
     if sizes.min() < 1:
         raise ValueError(f"zero skipping: words = {sizes.min()} between two waits; legal: 1 or more")
-    full = (_INSIDE + (1.0 - 2.0 * _INSIDE) * jnp.asarray(density))[..., None]
     count = np.arange(sizes.max())
-    left = np.maximum(sizes - count, 0)
-    factorials = np.array([math.lgamma(k + 1) for k in range(sizes.max() + 1)])
-    ways = np.where(left > 0, factorials[sizes] - factorials[count] - factorials[left], _NEVER)
-    chance = jnp.exp(np.asarray(ways, full.dtype) + count * jnp.log(full) + left * jnp.log1p(-full))
-    busy = 1.0 - jnp.cumsum(chance, axis=-1) ** jnp.asarray(lanes)[..., None]
-    return jnp.sum(jnp.where(left > 0, busy, 0.0), axis=-1) / sizes[..., 0]
+    busy = 1.0 - jnp.cumsum(chances(density, sizes, count), axis=-1) ** jnp.asarray(lanes)[..., None]
+    return jnp.sum(jnp.where(sizes[..., None] > count, busy, 0.0), axis=-1) / sizes

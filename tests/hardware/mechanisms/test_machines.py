@@ -22,8 +22,8 @@ from cooptim.network.stats import Stats
 from tests.cost.cases import DIGITS
 from tests.hardware.mechanisms.files import choice, number, with_mechanisms
 
-NAMES = ("cnvlutin", "dnn_engine", "dnpu", "dvas_40nm", "isaac", "rd_sec", "simd_40nm", "yodann", "zena")
-ILLUSTRATIVE = {"cnvlutin", "dnn_engine", "dnpu", "isaac", "rd_sec", "zena"}
+NAMES = ("cnvlutin", "dnn_engine", "dnpu", "dvas_40nm", "eie", "isaac", "rd_sec", "simd_40nm", "yodann", "zena")
+ILLUSTRATIVE = {"cnvlutin", "dnn_engine", "dnpu", "eie", "isaac", "rd_sec", "zena"}
 
 
 def text_of(name):
@@ -93,7 +93,9 @@ def test_no_design_is_cheaper_than_the_bound(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_energy_has_a_gradient_in_every_choice_that_the_chip_has(name):
     _, slopes = priced(name)
-    live = {"cnvlutin": "I", "dvas_40nm": "WI", "dnn_engine": "I", "zena": "WI"}.get(name, "")  # gated or skipped
+    live = {"cnvlutin": "I", "dvas_40nm": "WI", "dnn_engine": "I", "eie": "WI", "zena": "WI"}.get(
+        name, ""
+    )  # gated or skipped
     dead = (False, False, False, "W" not in live, "I" not in live)
     for field, slope, still in zip((*FIELDS, "zeros of W", "zeros of I"), slopes, dead, strict=True):
         assert np.all(np.asarray(slope) == 0 if still else np.isfinite(slope) & (np.asarray(slope) != 0)), (

@@ -1,5 +1,7 @@
 """Skipping, link codes and shared weights by hand arithmetic, their gradients by differences, and inside `evaluate`."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.hardware import MachineError, load_machine
-from cooptim.hardware.mechanisms import array_bits, held_bits, most_bits
+from cooptim.hardware.load_imbalance import queued_cycles
+from cooptim.hardware.mechanisms import array_bits, held_bits, layer_effect, most_bits
 from cooptim.hardware.mechanisms.link import code_bits
 from cooptim.hardware.mechanisms.link import effect as link_effect
 from cooptim.hardware.mechanisms.shared_weights import effect as share_effect
@@ -60,23 +63,45 @@ def test_lanes_that_skip_inputs_wait_for_the_slowest(tmp_path):
     assert (found.zero_fetches_i, found.gated_i, found.gated_w, found.fetches_i) == (0.0, 0.0, 1.0, 1.0)
 
 
-def test_common_zeros_are_skipped_without_waiting_and_a_queue_lengthens_the_round(tmp_path):
+def test_common_zeros_are_skipped_without_waiting_and_lanes_queue_for_the_rest(tmp_path):
     machine = machine_with(tmp_path, {"zero_skipping": SKIP_EIE})
     found = skip_effect(machine.mechanisms.zero_skipping, machine.datapath, point())
-    # 128 outputs on 64 lanes: two weights an input, four until a lane waits; the largest of 64 counts of four.
-    counts = np.arange(5)
-    chance = np.array([1, 4, 6, 4, 1]) * 0.25**counts * 0.75 ** (4 - counts)
-    slowest = np.diff(np.concatenate([[0.0], np.cumsum(chance) ** 64])) @ counts
-    np.testing.assert_allclose(found.cycles, 0.5 * slowest / 4, rtol=1e-4)
+    # 128 outputs on 64 lanes: two weights an input, both there at 1/16, and a cycle at least. In lock-step the slowest
+    # takes two cycles unless no lane has both; long queues idle c^2 log2(64) / 2 over their places; here there are two.
+    mean, both = 17 / 16, 1 / 16
+    lock_step = (2 - (15 / 16) ** 64) / mean - 1
+    long = both * (1 - both) / mean**2 * 6 / 2
+    cycles = mean * (1 + 1 / (1 / lock_step + 1 / long))
+    np.testing.assert_allclose(found.cycles, 0.5 * cycles / 2, rtol=1e-5)
     np.testing.assert_allclose(found.executed, 0.125)
+    np.testing.assert_allclose(found.fetches_i, 16 / 128)  # once for all outputs, of which the array holds 16 at a time
+    # Each lane has inputs of its own: half of the weights that are left meet a zero.
+    own = dataclasses.replace(machine.mechanisms.zero_skipping, common="none")
+    apart = skip_effect(own, machine.datapath, point())
+    np.testing.assert_allclose(apart.cycles, queued_cycles(0.125, 64.0, 2, 2.0) / 2, rtol=1e-6)
+
+
+def test_fillers_of_compressed_columns_take_a_cycle_and_a_look_up(tmp_path):
+    machine = machine_with(tmp_path, ALL)
+    on, path, few = machine.mechanisms, machine.datapath, jnp.array([0.05])
+    at = point(bounds={"K": np.array([4096])}, weight_density=few, weight_bits=jnp.array([4.0]))
+    found = layer_effect(on, path, at)
+    # 64 rows a lane, fillers after 16, 32 and 48 zeros before a weight: the lanes' columns.
+    entries = 0.05 * (64 + 0.95**16 * 48 + 0.95**32 * 32 + 0.95**48 * 16)
+    np.testing.assert_allclose(found.cycles[0], 0.5 * queued_cycles(entries / 64, 64.0, 64, 2.0) / 64, rtol=1e-6)
+    # Stored: 256 rows in each of the array's 16, so more fillers; a pair of 4 + 4 bits is half a word of 16.
+    stored = 0.05 * sum(0.95 ** (16 * j) * (256 - 16 * j) for j in range(16)) / 256
+    np.testing.assert_allclose(found.moved(few, "W")[0], stored / 2 + 16 * 16 / 4096 / 16, rtol=1e-6)
+    np.testing.assert_allclose(found.word_datapath_pj[0], 0.5 * 2, rtol=1e-6)  # two look-ups a word
 
 
 def test_codes_by_hand(tmp_path):
     machine = machine_with(tmp_path, {"link": COLUMNS})
     link, path = machine.mechanisms.link, machine.datapath
-    # Runs up to 15 zeros: a pair of 4 + 8 bits spans (1 - 0.75^16) / 0.25 words; a pointer in 16 rows over 128 weights.
-    weights = 12 / ((1 - 0.75**16) / 0.25) + 16 * 16 / 128
-    assert float(code_bits(link, path, "W", 8.0, 0.25, 128.0)) == pytest.approx(weights)
+    # Eight words a row, so no run of 16 zeros: a pair of 4 + 8 bits a weight; a pointer in 16 rows over 128 weights.
+    weights = 12 * 0.25 + 16 * 16 / 128
+    assert float(code_bits(link, path, "W", 8.0, 0.25, 128)) == pytest.approx(weights)
+    assert float(code_bits(link, path, "W", 8.0, 0.25)) == pytest.approx(3.0)  # the least, without pointers and fillers
     assert float(code_bits(link, path, "I", 6.0, 0.5)) == 6.0
     stored = link_effect(link, path, point())
     np.testing.assert_allclose(stored.moved(0.25, "W"), weights / np.array([16, 8, 4]))
@@ -93,7 +118,7 @@ def test_shared_weights_are_short_in_the_buffer_and_wide_in_the_array(tmp_path):
     on, path = machine.mechanisms, machine.datapath
     found = share_effect(on.shared_weights, path, point(weight_bits=jnp.array([3.0])))
     np.testing.assert_allclose(found.words_w, 3 / np.array([16, 8, 4]))
-    assert float(found.word_datapath_pj) == 0.5
+    np.testing.assert_allclose(found.word_datapath_pj, 0.5 * np.array([16, 8, 4]) / 3)  # of all weights in a word
     w, i = array_bits(on, path, np.array([3.0, 4.0]), np.array([5.0, 6.0]))
     np.testing.assert_array_equal(w, [16.0, 16.0])
     np.testing.assert_array_equal(i, [5.0, 6.0])
