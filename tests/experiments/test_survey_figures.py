@@ -182,7 +182,7 @@ def test_efficiency_against_throughput_by_hand_and_as_recorded(figs, root):
     kinds = {name: row["kind"] for name, row in at.items()}
     assert {name for name, kind in kinds.items() if kind == "predicted"} == {"envision 2x8b", "dvafs_sized 2x8b"}
     assert {name for name, kind in kinds.items() if kind == "fitted"} == {"envision 4x4b", "dvafs_sized 4x4b"}
-    inputs = {"envision 1x16b", "dvafs_sized 1x16b", "dvas_40nm 1x16b", "yodann 1x12b"}
+    inputs = {"envision 1x16b", "dvafs_sized 1x16b", "dvas_40nm 1x16b", "eie 1x16b", "yodann 1x12b"}
     assert {name for name, kind in kinds.items() if kind == "input"} == inputs
     assert fig.LABELS.keys() <= {row["series"] for row in [*model, *measured]}
     same_as_recorded([*model, *measured], read(root / "experiments/survey_figures/fig12.csv"))
