@@ -9,6 +9,7 @@ from typing import Any
 from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_RATIO
 from cooptim.cli.quantity import positive
+from cooptim.descent.faults import faults_of
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
@@ -25,9 +26,11 @@ def run(options: argparse.Namespace) -> int:
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
-    chosen = {"augment": options.augment, **methods(options)}
+    chosen = training(options)
     if lengths is None and any(value != getattr(Plan, field) for field, value in chosen.items()):
         lengths = dataclasses.replace(plan_for(len(data.x_train)), **chosen)
+    if lengths is not None:
+        faults_of(machine, lengths)  # refused before anything is trained
     traced = network(options, data.sample, options.seed)
     with Progress() as progress:
         result = optimize(
@@ -67,9 +70,14 @@ def plan(options: argparse.Namespace) -> Plan | None:
     if options.steps is None and not options.quick:
         return None
     steps = options.steps if options.steps is not None else 20
-    chosen = {"augment": options.augment, **methods(options)}
-    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), **chosen)
+    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), **training(options))
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter
+
+
+def training(options: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the plan that say what training does to images and words, and what goes wrong in it."""
+    wrong = {"errors": options.errors, "error_map": options.error_map}
+    return {"augment": options.augment, **methods(options), **wrong}
 
 
 def methods(options: argparse.Namespace) -> dict[str, Any]:

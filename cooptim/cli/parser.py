@@ -121,6 +121,15 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--per-channel", action="store_true", help="a step and range for each output channel")
     parser.add_argument("--pattern", metavar="N:M", help="keep the N largest of each M weights, such as 2:4")
+    parser.add_argument(
+        "--errors", choices=("none", "weights", "inputs", "accumulators", "memory", "all"), default="none",
+        help="what goes wrong below the safe supply of a machine that states its rates, in training and in what is "
+        "measured, so that the supply is learned against accuracy; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--error-map", choices=("random", "fixed"), default="random", help="another chip at each step and each draw, "
+        "or one chip whose stuck cells stay; default %(default)s",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 

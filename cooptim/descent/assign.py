@@ -16,8 +16,9 @@ from cooptim.network.stats import Stats
 
 
 def assign_hardware(
-    space: DesignSpace, pricer: Pricer, design: Design, stats: Stats, deadline_ns: float, *, nominal: bool = False
-) -> Design:
+    space: DesignSpace, pricer: Pricer, design: Design, stats: Stats, deadline_ns: float, *, nominal: bool = False,
+    lowest_v: np.ndarray | None = None,
+) -> Design:  # fmt: skip
     """The legal design with these widths that takes the least energy within the deadline.
 
     A tiling is chosen per layer and mode by price; then mode and supply together by one multiplier on latency (a
@@ -26,6 +27,7 @@ def assign_hardware(
 
     Args:
       nominal: keep the widest mode at the nominal supply and choose tilings only (the 16-bit reference).
+      lowest_v: no supply below these [layer], but for a tenth of a grid step [V]; None leaves the whole grid.
 
     Raises InfeasibleDeadline when even the fastest choice misses it.
     """
@@ -35,6 +37,7 @@ def assign_hardware(
     clocks = [_clock_ghz(space, design, v, nominal) for v in supplies]
     modes = range(len(space.machine.modes)) if not nominal else [_widest_mode(space)]
     widest = np.asarray(space.widest_bits(design.weight_bits, design.input_bits))
+    slack_v = 0.1 * float(space.machine.supply.step_v)  # a knob comes this near to the end of its range
     options, energy, latency = [], [], []
     for mode in modes:
         legal = space.slot_bits[mode] >= widest - 1e-3
@@ -45,7 +48,7 @@ def assign_hardware(
         prices = pricer.many(batch, stats, period_ns)
         for k, v in enumerate(supplies):
             options.append((mode, rows, v))
-            usable = legal & fit
+            usable = legal & fit if lowest_v is None else legal & fit & (v >= lowest_v - slack_v)
             energy.append(np.where(usable, prices.layer_energy_pj[k], np.inf))
             latency.append(np.where(usable, prices.layer_latency_ns[k], np.inf))
     idle_mw = float(standby_mw(space.machine, space.machine.buffer.size_bits))

@@ -10,6 +10,7 @@ import numpy as np
 from cooptim.cost.report import CostReport
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.exits import best_exits
+from cooptim.descent.faults import safe_supply_v
 from cooptim.descent.finalize import Limits, bind, finalize, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
 from cooptim.descent.references import uniform_phase
@@ -175,7 +176,17 @@ def best_hardware(task: Task, state: TrainState, phase: Phase, deadline_ns: floa
 
 def _begin(task: Task, params: Any, state: Any, bits: float) -> TrainState:
     copy = lambda tree: jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)  # noqa: E731
-    return init_state(copy(params), copy(state), calibrated_knobs(task, params, state, bits), task.seed)
+    knobs = calibrated_knobs(task, params, state, bits)
+    if task.faults is not None:  # from where nothing goes wrong yet; only a gradient or a measured move goes lower
+        knobs = dataclasses.replace(knobs, supply=_safe_supply(task, knobs))
+    return init_state(copy(params), copy(state), knobs, task.seed)
+
+
+def _safe_supply(task: Task, knobs: Knobs) -> jax.Array:
+    """The supply knobs at the lowest supply that the machine calls safe."""
+    s = task.machine.supply
+    share = jnp.clip((safe_supply_v(task.machine) - s.floor_v) / (s.ceiling_v - s.floor_v), 2.5e-3, 1 - 2.5e-3)
+    return jnp.full_like(knobs.supply, jnp.log(share / (1 - share)))
 
 
 def _budgets(task: Task, begin: TrainState, phase: Phase, limits: Limits) -> dict[str, Any]:

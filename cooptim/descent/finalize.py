@@ -35,12 +35,16 @@ class Limits:
 def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: float) -> Design:
     """The legal design at these widths and thresholds: best modes, tilings, supplies within the deadline.
 
+    Where errors are injected a supply is no free choice of the hardware: each stays at least what it is in `relaxed`,
+    rounded up to the grid, and is higher just where the deadline or a cheaper mode asks for it.
+
     Idempotent at fixed parameters and statistics images: finalizing its own result gives the same design.
     """
     space = task.space
     stats = task.measure.stats(params, state, relaxed, *task.stats_images)
     sized = dataclasses.replace(relaxed, buffer_bits=_built_size(task, relaxed))
-    legal = snap(space, assign_hardware(space, task.pricer, sized, stats, deadline_ns))
+    lowest_v = None if task.faults is None else np.asarray(relaxed.supply_v)
+    legal = snap(space, assign_hardware(space, task.pricer, sized, stats, deadline_ns, lowest_v=lowest_v))
     broken = violations(space, legal)
     if broken:
         raise IllegalDesign("; ".join(broken))
@@ -159,7 +163,8 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
     """(the move that saves most, its share of the energy, moves priced) among those that keep every budget.
 
     Exhaustive over one width +-1, one mode, one tiling and one supply step. A move that changes what the network
-    computes is re-measured: its validation loss may rise by 0.1 at most and its accuracy must keep the limit.
+    computes is re-measured: its validation loss may rise by 0.1 at most and its accuracy must keep the limit. Where
+    errors are injected a step of the supply is such a move.
     """
     space, data = task.space, task.data
     report, stats = price(task, params, state, design, limits.latency_ns)
@@ -167,8 +172,9 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
     _, loss = task.measure.accuracy(params, state, design, data.x_val, data.y_val)
     best: tuple[Move | None, float] = (None, 0.0)
     still = hardware_moves(space, design)
+    faulty = np.asarray([move.supply and task.faults is not None for move in still], bool)
     prices = task.pricer.many([move.design for move in still], stats, limits.latency_ns)
-    ok = prices.latency_ns <= limits.latency_ns * (1 + 1e-6)
+    ok = (prices.latency_ns <= limits.latency_ns * (1 + 1e-6)) & ~faulty
     saving = np.where(ok, 1.0 - prices.energy_pj / now, -np.inf)
     for i in np.argsort(-saving):  # most of them save nothing: only those that do are checked
         if saving[i] <= 0.0:
@@ -177,6 +183,7 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
             best = (still[i], float(saving[i]))
             break
     changed = width_moves(space, design, -1) + width_moves(space, design, +1) + mode_moves(space, design)
+    changed += [move._replace(retrains=True) for move, wrong in zip(still, faulty, strict=True) if wrong]
     changed = legal_moves(space, changed)
     for move in changed:
         moved, _ = price(task, params, state, move.design, limits.latency_ns)
@@ -186,5 +193,5 @@ def best_move(task: Task, params: Any, state: Any, design: Design, limits: Limit
         accuracy, moved_loss = task.measure.accuracy(params, state, move.design, data.x_val, data.y_val)
         if moved_loss <= loss + LOSS_LEEWAY and accuracy >= limits.val_accuracy:
             best = (move, saved)
-    count = len(still) + len(changed)
+    count = int(np.sum(~faulty)) + len(changed)
     return (best[0] if best[1] > _SAVING else None), best[1], count

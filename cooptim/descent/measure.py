@@ -10,36 +10,52 @@ import numpy as np
 import optax
 
 from cooptim.descent.compile import compiled
+from cooptim.descent.faults import Faults
 from cooptim.descent.stages import decided
 from cooptim.design.design import Design
+from cooptim.network.errors import ErrorRates
 from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
+
+_FEW = 4  # draws of errors that tell a search how accurate a design is
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measure:
-    """Evaluates in eval mode; `chunk` images a call."""
+    """Evaluates in eval mode; `chunk` images a call. With faults, everything is measured under draws of errors."""
 
     network: Network
     chunk: int
+    faults: Faults | None = None
 
     def __post_init__(self) -> None:
-        def run(params, state, design, x, labels, counted):  # type: ignore[no-untyped-def]
-            logits, _, stats = self.network.apply(params, state, x, design, train=False)
-            logits, reach = decided(self.network.workload, logits, design.exit_margin)
+        def run(params, state, design, x, labels, counted, draw, part):  # type: ignore[no-untyped-def]
+            errors = self._drawn(design, draw, part)
+            logits, _, stats = self.network.apply(params, state, x, design, train=False, errors=errors)
+            margin = None if design is None else design.exit_margin
+            logits, reach = decided(self.network.workload, logits, margin)
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             hits = (jnp.argmax(logits, axis=-1) == labels).astype(loss.dtype)
             return jnp.sum(loss * counted), jnp.sum(hits * counted), dataclasses.replace(stats, reach=reach)
 
         def staged(params, state, design, x):  # type: ignore[no-untyped-def]
-            return self.network.apply(params, state, x, design, train=False)[0]
+            errors = self._drawn(design, jnp.uint32(0), jnp.uint32(0))
+            return self.network.apply(params, state, x, design, train=False, errors=errors)[0]
 
         def settle(params, state, design, x, key):  # type: ignore[no-untyped-def]
-            return self.network.apply(params, state, x, design, train=True, rngs=key)[1]
+            errors = None
+            if self.faults is not None and design is not None:
+                errors = self.faults.in_step(jnp.asarray(design.supply_v), key)
+            return self.network.apply(params, state, x, design, train=True, rngs=key, errors=errors)[1]
 
         object.__setattr__(self, "_run", compiled(run))
         object.__setattr__(self, "_settle", compiled(settle))
         object.__setattr__(self, "_staged", compiled(staged))
+
+    def _drawn(self, design: Design | None, draw: Any, part: Any) -> ErrorRates | None:
+        if self.faults is None or design is None:
+            return None
+        return self.faults.in_draw(jnp.asarray(design.supply_v), draw, part)
 
     def settled(self, params: Any, state: Any, design: Design | None, batches: Iterable[np.ndarray]) -> Any:
         """State of the network after training-mode passes with everything else held.
@@ -54,7 +70,23 @@ class Measure:
     def accuracy(
         self, params: Any, state: Any, design: Design | None, x: np.ndarray, labels: np.ndarray
     ) -> tuple[float, float]:
-        """(share of correct labels, mean cross-entropy [nat]) over all images; None for the network as it is."""
+        """(share of correct labels, mean cross-entropy [nat]) over all images; with faults, over a few draws.
+
+        design: None for the network as it is.
+        """
+        found = [self._over(params, state, design, x, labels, draw) for draw in range(_FEW if self.faults else 1)]
+        return float(np.mean([one[0] for one in found])), float(np.mean([one[1] for one in found]))
+
+    def accuracies(
+        self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray, draws: int
+    ) -> tuple[float, ...]:
+        """Share of correct labels in each of `draws` draws of errors that no search has seen; one without faults."""
+        each = range(_FEW, _FEW + draws) if self.faults else (0,)
+        return tuple(self._over(params, state, design, x, labels, draw)[0] for draw in each)
+
+    def _over(
+        self, params: Any, state: Any, design: Design | None, x: np.ndarray, labels: np.ndarray, draw: int
+    ) -> tuple[float, float]:
         loss, hits = 0.0, 0.0
         for start in range(0, len(x), self.chunk):
             part, names = x[start : start + self.chunk], labels[start : start + self.chunk]
@@ -62,7 +94,8 @@ class Measure:
             counted = np.concatenate([np.ones(len(part)), np.zeros(missing)]).astype(np.float32)
             part = np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part
             names = np.concatenate([names, np.repeat(names[:1], missing)]) if missing else names
-            out = self._run(params, state, design, part, names, counted)  # type: ignore[attr-defined]
+            at = np.uint32(draw), np.uint32(start)
+            out = self._run(params, state, design, part, names, counted, *at)  # type: ignore[attr-defined]
             loss, hits = loss + float(out[0]), hits + float(out[1])
         return hits / len(x), loss / len(x)
 
@@ -82,8 +115,11 @@ class Measure:
             x = np.concatenate([x] * times)[: self.chunk]
             labels = np.concatenate([labels] * times)[: self.chunk]
         counted = np.ones(self.chunk, np.float32)
+        first = np.uint32(0)
         parts = [
-            self._run(params, state, design, x[s : s + self.chunk], labels[s : s + self.chunk], counted)[2]  # type: ignore[attr-defined]
+            self._run(  # type: ignore[attr-defined]
+                params, state, design, x[s : s + self.chunk], labels[s : s + self.chunk], counted, first, np.uint32(s)
+            )[2]
             for s in range(0, len(x) - self.chunk + 1, self.chunk)
-        ]
+        ]  # fmt: skip
         return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *parts)

@@ -13,11 +13,15 @@ from cooptim.relax.method import method_of
 
 
 class Move(NamedTuple):
-    """One change of one choice; `retrains` says whether the network computes something else after it."""
+    """One change of one choice; `retrains` says whether the network computes something else after it.
+
+    `supply`: whether it changes a supply, and with it what goes wrong.
+    """
 
     name: str
     design: Design
     retrains: bool
+    supply: bool = False
 
 
 def width_moves(space: DesignSpace, design: Design, delta: int) -> list[Move]:
@@ -92,7 +96,7 @@ def hardware_moves(space: DesignSpace, design: Design) -> list[Move]:
                 moves.append(Move(f"{name} tiling {row}", changed, False))
         for sign in (-1.0, 1.0):
             changed = dataclasses.replace(design, supply_v=_put(volts, layer, volts[layer] + sign * step_v))
-            moves.append(Move(f"{name} supply {sign * step_v:+.2f} V", _reclock(space, changed), False))
+            moves.append(Move(f"{name} supply {sign * step_v:+.2f} V", _reclock(space, changed), False, True))
     return moves
 
 

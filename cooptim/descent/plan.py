@@ -8,6 +8,17 @@ from cooptim.data.augment import AUGMENTATIONS
 from cooptim.descent.recipes import RECIPES
 from cooptim.relax.method import Method
 
+# What can go wrong at a supply that is too low, by name: fields of `network.ErrorRates`.
+ERROR_KINDS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "weights": ("weight",),
+    "inputs": ("input",),
+    "accumulators": ("accumulator",),
+    "memory": ("weight", "input"),
+    "all": ("weight", "input", "accumulator"),
+}
+ERROR_MAPS = ("random", "fixed")
+
 
 @dataclasses.dataclass(frozen=True)
 class KnobRates:
@@ -49,6 +60,9 @@ class Plan:
         augmented images but the zero rates of a training step.
       quantizer: of all layers, one of `cooptim.descent.recipes`; only 'step_range' and 'blend' learn their widths.
       per_channel: a step and range for each output channel. pattern: (N, M), the weights kept of each group.
+      errors: what goes wrong below the safe supply, a name in ERROR_KINDS; with 'none' no supply is below it, on a
+        machine that states one. error_map: 'random' is another chip each step and each draw that is measured, 'fixed'
+        one chip, whose stuck cells the network learns. error_draws: over which the test accuracy of a design is taken.
     """
 
     float_steps: int = 1200
@@ -78,6 +92,9 @@ class Plan:
     quantizer: str = "step_range"
     per_channel: bool = False
     pattern: tuple[int, int] | None = None
+    errors: str = "none"
+    error_map: str = "random"
+    error_draws: int = 20
 
     def __post_init__(self) -> None:
         if not self.penalty > 0.0:
@@ -87,6 +104,14 @@ class Plan:
         if self.quantizer not in RECIPES:
             raise ValueError(f"plan: quantizer '{self.quantizer}' is not known; use one of {', '.join(RECIPES)}")
         Method(pattern=self.pattern)  # raises for what is none
+        for name, value, legal in (
+            ("errors", self.errors, tuple(ERROR_KINDS)),
+            ("error_map", self.error_map, ERROR_MAPS),
+        ):
+            if value not in legal:
+                raise ValueError(f"plan: {name} '{value}' is not known; use one of {', '.join(legal)}")
+        if self.error_draws < 1:
+            raise ValueError(f"plan: error_draws {self.error_draws}: at least 1; 20 say what the spread is")
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step
         if self.steps > 0 and travel < 6.0:
             warnings.warn(

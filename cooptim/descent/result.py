@@ -50,7 +50,10 @@ DEFAULT_BUDGET = Budget(energy_ratio=25.0, lift=True)
 
 @dataclasses.dataclass(frozen=True)
 class Priced:
-    """One network with its legal design and what it costs; all figures at batch 1, steady state."""
+    """One network with its legal design and what it costs; all figures at batch 1, steady state.
+
+    With errors injected, accuracies are means over draws and `test_draws` those of each draw.
+    """
 
     title: str
     params: Any
@@ -61,6 +64,7 @@ class Priced:
     val_accuracy: float
     test_accuracy: float
     val_loss: float = float("nan")
+    test_draws: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Result:
       local: 'best_saving' (fraction, largest within budgets at <= 0.1 validation loss), 'moves' (number priced), 'move'
         (its name).
       relaxed_parts: what was relaxed in the forward pass, in words. snap_drop: accuracy lost by the snap, fraction.
+      errors: what was injected and how it was drawn, names of `descent.plan`; None where nothing was.
     """
 
     workload: Workload
@@ -95,6 +100,7 @@ class Result:
     relaxed_parts: tuple[str, ...]
     snap_drop: float
     versions: dict[str, str]
+    errors: tuple[str, str] | None = None
 
     @property
     def gap(self) -> float:

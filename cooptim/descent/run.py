@@ -119,6 +119,7 @@ def assembled(
         relaxed_parts=RELAXED_PARTS,
         snap_drop=joint.snap_drop,
         versions=versions(),
+        errors=None if task.faults is None else (task.plan.errors, task.plan.error_map),
     )  # fmt: skip
 
 
@@ -212,8 +213,11 @@ def accuracy_on_test(task: Task, params: Any, state: Any, design: Any) -> float:
 
 
 def tested(task: Task, one: Priced) -> Priced:
-    """A design with its accuracy on the test set."""
-    return dataclasses.replace(one, test_accuracy=accuracy_on_test(task, one.params, one.state, one.design))
+    """A design with its accuracy on the test set, over `plan.error_draws` draws where errors are injected."""
+    x, labels = task.data.x_test, task.data.y_test
+    each = task.measure.accuracies(one.params, one.state, one.design, x, labels, task.plan.error_draws)
+    draws = () if task.faults is None else each
+    return dataclasses.replace(one, test_accuracy=float(np.mean(each)), test_draws=draws)
 
 
 def outputs(network: Network, x: np.ndarray) -> int:

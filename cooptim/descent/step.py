@@ -13,6 +13,7 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.data.augment import Augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
+from cooptim.descent.faults import Faults
 from cooptim.descent.stages import staged_loss
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import projected_operands
@@ -25,6 +26,7 @@ _SUPPLY_LIMIT = 6.0  # sigmoid(6) is within 0.25 % of the supply range of its en
 _LOGIT_LIMIT = 12.0
 _MARGIN_LIMIT = 30.0  # log-odds beyond which every input, or none, leaves
 _AUGMENT = 1  # folded into a step's key, so that dropout sees the same whether images are augmented or not
+_ERRORS = 2
 
 
 @jax.tree_util.register_dataclass
@@ -97,17 +99,19 @@ def project(space: DesignSpace, knobs: Knobs) -> Knobs:
 
 
 def make_loss(
-    network: Network, space: DesignSpace, price: Callable[..., Any] = evaluate
+    network: Network, space: DesignSpace, price: Callable[..., Any] = evaluate, faults: Faults | None = None
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`.
 
     Args:
       price: called as `evaluate` is; its `total_energy_pj`, `total_latency_ns` and `area_mm2` meet the budgets.
+      faults: what goes wrong at the design's supplies; None injects nothing.
     """
 
     def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
         design = space.decode(knobs, control.temperature, control.phase)
-        logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key)
+        errors = None if faults is None else faults.in_step(design.supply_v, jax.random.fold_in(key, _ERRORS))
+        logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key, errors=errors)
         task, hits, reach = staged_loss(space.workload, logits, labels, design.exit_margin, control.temperature)
         stats = dataclasses.replace(stats, reach=reach)
         report = price(space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings)
@@ -125,14 +129,16 @@ def make_step(
     space: DesignSpace,
     augment: Augmentation | None = None,
     price: Callable[..., Any] = evaluate,
+    faults: Faults | None = None,
 ) -> Callable[[TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]]:
     """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated.
 
     Args:
       augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
       price: what meets the budgets, as in `make_loss`; a rival's proxy, for instance.
+      faults: what goes wrong at the design's supplies.
     """
-    loss = make_loss(network, space, price)
+    loss = make_loss(network, space, price, faults)
 
     def step(old, control, x, labels):  # type: ignore[no-untyped-def]
         key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))

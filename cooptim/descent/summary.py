@@ -40,6 +40,7 @@ def summary(result: Result) -> dict[str, Any]:
         "accuracy_val": {"float": _number(result.float_val_accuracy), **_each(found, lambda p: p.val_accuracy)},
         "energy_pj": energy | ends,
         "latency_ns": _each(found, lambda p: p.report.total_latency_ns),
+        "errors": None if result.errors is None else _errors(result.errors, found),
         "area_mm2": None if final is None else _number(final.report.area_mm2),
         "gap": gap,
         "fraction_of_bound": {k: bound / value if bound and value else None for k, value in energy.items()},
@@ -125,6 +126,20 @@ def _bound_factors(result: Result, reference: Priced | None) -> dict[str, float 
         return None
     names = ("mode_gain", "gating_ceiling", "dram_gain", "total")
     return {name: _number(getattr(factors, name)) for name in names}
+
+
+def _errors(what: tuple[str, str], found: Mapping[str, Priced | None]) -> dict[str, Any]:
+    """What was injected, and the spread of the test accuracies over the draws."""
+    drawn = {key: None if one is None or not one.test_draws else one.test_draws for key, one in found.items()}
+    return {
+        "injected": what[0],
+        "map": what[1],
+        "draws": max((len(draws) for draws in drawn.values() if draws is not None), default=0),
+        "accuracy_std": {
+            key: None if x is None or len(x) < 2 else float(np.std(x, ddof=1)) for key, x in drawn.items()
+        },
+        "accuracy_min": {key: None if x is None else float(np.min(x)) for key, x in drawn.items()},
+    }
 
 
 def _each(found: Mapping[str, Priced | None], of: Any) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from cooptim.data import Dataset, batch_indices
 from cooptim.data.augment import augmentation
 from cooptim.descent.compile import compiled
+from cooptim.descent.faults import Faults, faults_of, safe_machine
 from cooptim.descent.measure import Measure
 from cooptim.descent.plan import Plan
 from cooptim.descent.price import Pricer
@@ -48,6 +49,7 @@ class Task:
     step: Any
     init: Any  # DesignSpace.init and decode as programs: op by op they compile fifty small ones
     decode: Any
+    faults: Faults | None = None  # what goes wrong; None: nothing does, and no supply is below the safe one
 
     @property
     def stats_images(self) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +73,9 @@ def build_task(
 def signed_task(
     network: Network, machine: Machine, data: Dataset, plan: Plan, seed: int, signed: tuple[bool, ...]
 ) -> Task:
-    """A Task with the given signs of inputs."""
+    """A Task with the given signs of inputs; what its plan lets go wrong decides which supplies are legal."""
+    faults = faults_of(machine, plan)
+    machine = safe_machine(machine) if faults is None else machine
     methods = methods_of(network.workload, plan.quantizer, plan.per_channel, plan.pattern)
     space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
     return Task(
@@ -81,11 +85,12 @@ def signed_task(
         plan,
         seed,
         space,
-        Measure(network, plan.chunk),
+        Measure(network, plan.chunk, faults),
         Pricer(space),
-        make_step(network, space, augmentation(plan.augment, data.image_shape)),
+        make_step(network, space, augmentation(plan.augment, data.image_shape), faults=faults),
         compiled(space.init),
         compiled(space.decode),
+        faults,
     )
 
 

@@ -78,6 +78,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"gap: legal over relaxed energy {summary['gap']:.3f}; the snap cost {_points(summary['snap_drop'])} of "
             "accuracy before fine-tuning"
         )
+    lines += _errors(summary)
     lines += [f"relaxed: {part}" for part in summary["relaxed_parts"]]
     local = summary["local"]
     if local.get("moves") is not None:
@@ -86,6 +87,21 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"({local.get('move', '-')})"
         )
     return lines
+
+
+def _errors(summary: Mapping[str, Any]) -> list[str]:
+    """What went wrong, and how far the accuracies of its draws lie apart."""
+    errors = summary.get("errors")
+    if not errors:
+        return []
+    spread = [
+        f"{title} {percent(summary['accuracy'][key])} +- {_points(errors['accuracy_std'][key])}, lowest "
+        f"{percent(errors['accuracy_min'][key])}"
+        for key, title in _TITLES.items()
+        if errors["accuracy_min"].get(key) is not None and errors["accuracy_std"].get(key) is not None
+    ]
+    head = f"errors: {errors['injected']}, {errors['map']} maps, {errors['draws']} draws on the test set"
+    return [": ".join([head, "; ".join(spread)]) if spread else head]
 
 
 def _missed(summary: Mapping[str, Any]) -> list[str]:

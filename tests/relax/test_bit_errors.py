@@ -66,6 +66,16 @@ def test_nothing_goes_wrong_at_rate_0_nor_in_words_of_32_bits():
         assert np.isfinite(slope) and (bits == 3.0 or slope == 0.0)
 
 
+def test_cells_of_one_word_and_of_two_fail_independently():
+    words, p = 200_000, 0.05
+    up, down = stuck_cells(jax.random.key(8), (words,), jnp.asarray(8, jnp.int32), jnp.asarray(p))
+    failed = (np.asarray(up | down)[:, None] >> np.arange(8) & 1).astype(float)
+    error = (4 * p**2 * (1 - 4 * p**2) / words) ** 0.5
+    for a, b in itertools.combinations(range(8), 2):
+        assert np.mean(failed[:, a] * failed[:, b]) == pytest.approx(4 * p**2, abs=5 * error)
+        assert np.mean(failed[1:, a] * failed[:-1, b]) == pytest.approx(4 * p**2, abs=5 * error)
+
+
 def test_a_lower_rate_keeps_a_subset_of_the_stuck_cells():
     few, many = (
         stuck_cells(jax.random.key(1), (2000,), jnp.asarray(8, jnp.int32), jnp.asarray(p)) for p in (0.02, 0.1)
