@@ -10,6 +10,8 @@ _HOME: dict[str, str] = {
     "trace": "cooptim.network.trace",
     "tag": "cooptim.network.tag",
     "with_exits": "cooptim.network.exits",
+    "low_rank": "cooptim.network.low_rank",
+    "learn_ranks": "cooptim.descent.ranks",
     "Network": "cooptim.network.trace",
     "Stats": "cooptim.network.stats",
     "dense_stats": "cooptim.network.stats",
