@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.descent.budget import _narrowest_bits
 from cooptim.descent.moves import width_moves
 from cooptim.design.knobs import frozen_phase, knob_names
 from cooptim.design.legal import snap, violations
@@ -135,6 +136,11 @@ def test_signs_cost_one_bit_where_the_datapath_takes_one_and_two_elsewhere():
     assert adder.decode(adder.init(MOST, MOST, 1.0, 6.0), 1.0).weight_bits.tolist() == [1, 1]
     serial = Mechanisms(bit_serial=BitSerial("W", *(jnp.ones(()) for _ in range(3))))
     assert least_bits(serial) == (1.0, 2.0)
+    steps = dataclasses.replace(wide, machine=dataclasses.replace(wide.machine, mechanisms=serial))
+    one = steps.decode(knobs, 1.0)
+    assert one.weight_bits.tolist() == [1, 2] and one.input_bits.tolist() == [2, 8]
+    # The bound must not be that of two bits there.
+    assert (_narrowest_bits(steps), _narrowest_bits(wide)) == (1.0, 2.0)
     with pytest.raises(ValueError, match="conv: yodann takes weights of 1 b, their sign alone, which ternary"):
         space_with("yodann", Method("ternary"), Method("sign"))
 
