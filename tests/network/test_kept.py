@@ -64,9 +64,10 @@ def test_channels_are_quantized_at_their_own_step_and_pruned_in_units_of_the_wei
     np.testing.assert_allclose(y, X @ levels(kept, SCALE), atol=1e-12)
     # Of 8 weights 0.1 and -0.1 are cut; all others are at least half of their channel's step.
     assert stats.weight_density.tolist() == [6 / 8]
-    # At 32 bits the weights come back as they are, to the last bit.
-    wide = run(jnp.asarray(W), operands((Method(per_channel=True),), (SCALE,), weight_bits=32.0), X)[0]
-    assert np.array_equal(wide, run(jnp.asarray(W), operands(weight_bits=32.0), X)[0])
+    coarse = run(jnp.asarray(W), operands((Method(per_channel=True),), ([1.0, 4.0],)), X)[1]
+    assert coarse.weight_density.tolist() == [np.mean(levels(W, np.array([1.0, 4.0])) != 0)] == [7 / 8]
+    wide = run(jnp.asarray(W), operands((Method(per_channel=True),), ([1.0, 0.3],), weight_bits=32.0), X)[0]
+    assert np.array_equal(wide, run(jnp.asarray(W), operands(weight_bits=32.0), X)[0])  # to the last bit
 
 
 def test_a_scale_learns_by_what_rounding_and_clipping_do_to_its_channel(run):
