@@ -92,7 +92,9 @@ def calibrated_ranges(
     plain, errors = _at_widths(space, bits), []
     if ranges == "mse":
         ratios = jnp.asarray(RATIOS, plain.weight_bits.dtype)
-        widths = (plain.weight_bits, plain.input_bits, space.input_signed)
+        signs = np.asarray([method_of(methods, i).inputs == "sign" for i in range(len(layers))])
+        input_bits = jnp.where(signs, 1.0, plain.input_bits) if signs.any() else plain.input_bits
+        widths = (plain.weight_bits, input_bits, space.input_signed)
         costs = compiled(clip_errors, static_argnums=(0, 7))
         errors = [costs(network, params, state, part, seen, *widths, ratios) for part in chunks]
     return space, _with_ranges(space, plain, *_best(space, seen, errors, RATIOS))

@@ -31,6 +31,7 @@ from cooptim.network.trace import Network
 # data with 2^b - 1 levels, and for its positive half with 2^b levels.
 # Source: mean squared error minimised numerically over 400,000 normal samples.
 _CLIP_SIGNED = {2: 1.2, 3: 1.95, 4: 2.5, 5: 2.9, 6: 3.25, 7: 3.6, 8: 3.9}
+_ONE_SIGNED, _ONE_UNSIGNED = 0.80, 1.22  # the same for +R or -R, and for 0 or R: Max, IRE Trans. IT-6 (1960), table I
 _CLIP_UNSIGNED = {2: 1.95, 3: 2.5, 4: 2.9, 5: 3.25, 6: 3.6, 7: 3.9, 8: 4.15}
 
 
@@ -121,6 +122,9 @@ def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
     weight_max = np.minimum(seen.weight_max, clip_signed * seen.weight_rms)
     # A rectified normal keeps half of its mean square, so its standard deviation is sqrt(2) times what was seen.
     clip = np.where(task.space.signed > 0, clip_signed, np.float32(np.sqrt(2.0)) * clip_unsigned)
+    if any(method.inputs == "sign" for method in task.space.methods):
+        one = np.where(task.space.signed > 0, _ONE_SIGNED, np.sqrt(2.0) * _ONE_UNSIGNED)
+        clip = np.where([method.inputs == "sign" for method in task.space.methods], one, clip).astype(np.float32)
     input_max = np.maximum(np.abs(seen.input_min), np.abs(seen.input_max))
     input_max = np.minimum(input_max, clip * seen.input_rms)
     start = (jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))

@@ -3,7 +3,8 @@
 Every recipe of `cooptim.descent.recipes` starts from the same float parents and is fine-tuned for as many steps at the
 same rates; nothing is pruned, nothing is priced, and the test set is looked at once, at the end. Usage:
     python experiments/quantizers/run.py [--seeds 3] [--steps 300] [--only lsq pact]
-Writes accuracy.csv and steps.csv beside this file and prints the tables of README.md.
+Writes accuracy.csv and steps.csv beside this file, rows of recipes that did not run left as they are, and prints the
+table of README.md.
 """
 
 import argparse
@@ -229,10 +230,25 @@ def main():
         for bits in BITS + (8,):
             for (ranges, per_channel), reached in calibrated(network, data, machine, start, by_channel, bits).items():
                 rows.append((f"calibrated {ranges}", per_channel, bits, seed, "untrained", reached))
+    ran = {name for name, *_ in rows}
+    rows = [*kept("accuracy.csv", ran, (str, flag, int, int, str, float)), *rows]
+    cost = [*kept("steps.csv", ran, (str, flag, float, float)), *cost]
     write("accuracy.csv", ("recipe", "per_channel", "bits", "seed", "how", "test_accuracy"), rows)
     write("steps.csv", ("recipe", "per_channel", "step_over_float", "cpu_ms"), cost)
     tables(rows, cost)
     print(f"{time.process_time() - begin:.0f} CPU-s")
+
+
+def flag(text):
+    """A truth value as `csv` writes it."""
+    return text == "True"
+
+
+def kept(name, ran, kinds):
+    """Rows that an earlier run left of recipes that did not run now."""
+    path = HERE / name
+    rows = list(csv.reader(path.open(newline="")))[1:] if path.exists() else []
+    return [tuple(kind(cell) for kind, cell in zip(kinds, row, strict=True)) for row in rows if row[0] not in ran]
 
 
 def write(name, header, rows):

@@ -122,8 +122,15 @@ def test_bad_input_is_named(trained, envision, given, words):
 def test_a_space_keeps_its_own_methods(trained, envision):
     network, params, x, _ = trained
     table = cooptim.tilings(network.workload, envision)
-    space = DesignSpace(network.workload, envision, table, (True, True), (Method("ternary"), Method("lsq")))
-    found = calibrated_ranges(network, params, {}, x[:300], space, 4, ranges="minmax", per_channel=False)[1]
-    assert found.weight_bits.tolist() == [2, 4] and found.input_signed == (True, True)
+    methods = (Method("ternary"), Method("lsq", "sign"))
+    space = DesignSpace(network.workload, envision, table, (True, True), methods)
+    found = calibrated_ranges(network, params, {}, x[:300], space, 4, ranges="mse", per_channel=False)[1]
+    assert found.weight_bits.tolist() == [2, 4] and found.input_bits.tolist() == [4, 2] and found.methods == methods
+    h = np.maximum(np.asarray(x[:300] @ params["a"] + params["c"]), 0)
+    tried = [
+        np.mean((np.where(h < 0, -1, 1) * r * h.max() - h) ** 2) for r in RATIOS
+    ]  # range or -range, as a sign says
+    np.testing.assert_allclose(found.input_range[1], RATIOS[int(np.argmin(tried))] * h.max())
+    np.testing.assert_allclose(found.input_step[1], found.input_range[1])
     with pytest.raises(ValueError, match="per_channel beside a design space"):
         ranged((network, params, x, None), space, 4, "minmax", per_channel=True)

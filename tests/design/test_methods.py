@@ -47,6 +47,8 @@ def test_a_channel_starts_at_its_own_range_and_a_layer_without_has_no_factor(spa
     np.testing.assert_allclose(found.weight_scale[0] * found.weight_range[0], CHANNELS[0])
     assert found.weight_scale[1].shape == (0,) and found.methods == METHODS
     assert np.array_equal(space.init(MOST, MOST).weight_log2_scale[0], np.zeros(48))
+    both = dataclasses.replace(space, methods=(METHODS[0], Method(per_channel=True)))
+    assert both.init(MOST, MOST, 4.0, 4.0, CHANNELS).weight_log2_scale[1].tolist() == [0.0] * 10  # 1.0 of 1.0
     zero = space.init(MOST, MOST, 4.0, 4.0, (np.zeros(48), np.ones(10)))
     assert np.array_equal(zero.weight_log2_scale[0], np.zeros(48))  # an empty channel has no range of its own
 

@@ -66,8 +66,8 @@ def test_channels_are_quantized_at_their_own_step_and_pruned_in_units_of_the_wei
     assert stats.weight_density.tolist() == [6 / 8]
     coarse = run(jnp.asarray(W), operands((Method(per_channel=True),), ([1.0, 4.0],)), X)[1]
     assert coarse.weight_density.tolist() == [np.mean(levels(W, np.array([1.0, 4.0])) != 0)] == [7 / 8]
-    wide = run(jnp.asarray(W), operands((Method(per_channel=True),), ([1.0, 0.3],), weight_bits=32.0), X)[0]
-    assert np.array_equal(wide, run(jnp.asarray(W), operands(weight_bits=32.0), X)[0])  # to the last bit
+    wide = run(jnp.asarray(W), operands((Method(per_channel=True),), ([0.3, 3.7],), weight_bits=32.0), jnp.eye(4))[0]
+    assert np.array_equal(wide, W)  # to the last bit, which W / 0.3 * 0.3 is not
 
 
 def test_a_scale_learns_by_what_rounding_and_clipping_do_to_its_channel(run):
