@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,13 +110,58 @@ def snap(space: DesignSpace, design: Design) -> Design:
     return design
 
 
+class Fault(NamedTuple):
+    """One thing that keeps a design from being built.
+
+    Attributes:
+      layer: its name, empty for what concerns all of the chip. field: of the design, as its file calls it.
+      found: what was found and what is legal. remedy: what to write instead.
+    """
+
+    layer: str
+    field: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.found}" if self.layer else self.found
+
+
 def violations(space: DesignSpace, design: Design) -> list[str]:
     """What keeps a design from being built, one line each with layer, demand and bound; empty when legal."""
-    found: list[str] = []
+    return [str(fault) for fault in faults(space, design)]
+
+
+def faults(space: DesignSpace, design: Design) -> list[Fault]:
+    """What keeps a design from being built, with its field and the remedy; empty when legal."""
     d = jax.tree.map(np.asarray, design)
-    s, names = space.machine.supply, space.workload.names
-    top_w, top_i = space.most_bits
+    found = [*_operand_faults(space, d), *_scale_faults(space, design)]
+    for name, margin in zip(space.workload.exits, () if d.exit_margin is None else d.exit_margin, strict=True):
+        if not np.isfinite(margin):
+            text = f"exit margin {margin:g} is not finite; give the log-odds at which an input leaves"
+            found.append(Fault(name, "exit_margin", text, "write a finite number"))
+    demand = np.asarray(space.working_set_bits(d.mode))
     widest = np.asarray(space.widest_bits(d.weight_bits, d.input_bits))
+    for i, name in enumerate(space.workload.names):
+        if not _one_hot(d.mode[i]):
+            found.append(Fault(name, "mode", f"modes {d.mode[i]} are not one choice", "choose one"))
+        elif space.slot_bits[int(np.argmax(d.mode[i]))] < widest[i]:
+            mode = space.machine.modes[int(np.argmax(d.mode[i]))].name
+            wide = [one.name for one in space.machine.modes if one.slot_bits >= widest[i]]
+            remedy = f"use {' or '.join(wide)}, or narrower operands" if wide else "narrow the operands"
+            found.append(Fault(name, "mode", f"mode {mode} cannot hold {widest[i]:g} b", remedy))
+        row = int(np.argmax(d.tiling[i]))
+        if not _one_hot(d.tiling[i]) or space.tilings.valid[i, row] == 0:
+            found.append(Fault(name, "tile", "the tiling is not one row of the table", "choose one"))
+        elif demand[i, row] > d.buffer_bits:
+            text = f"tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}"
+            found.append(Fault(name, "tile", text, "use a smaller tile, a narrower mode or a larger buffer"))
+    return found + _buffer_faults(space, float(d.buffer_bits)) + _supply_faults(space, d)
+
+
+def _operand_faults(space: DesignSpace, d: Design) -> list[Fault]:
+    """Widths that the machine lacks, steps and ranges that are no numbers or do not fit them, thresholds."""
+    found, (top_w, top_i), names = [], space.most_bits, space.workload.names
     for operand, low, top, bits, step, range_, signed in (
         ("weight", space.lowest_bits(0), top_w, d.weight_bits, d.weight_step, d.weight_range, np.ones(len(names))),
         ("input", space.lowest_bits(1), top_i, d.input_bits, d.input_step, d.input_range, space.signed),
@@ -124,75 +170,82 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
         for i, name in enumerate(names):
             if bits[i] != np.round(bits[i]) or not low[i] <= bits[i] <= top:
                 legal = f"a whole number in {low[i]:g}..{top:g}" if top > low[i] else f"{top:g}"
-                found.append(f"{name}: {operand} width {bits[i]:g} b is not {legal}, as {space.machine.name} asks")
+                text = f"{operand} width {bits[i]:g} b is not {legal}, as {space.machine.name} asks"
+                near = np.clip(np.round(np.nan_to_num(bits[i], nan=top)), low[i], top)
+                other = " or take a machine with a wider datapath" if bits[i] > top else ""
+                found.append(Fault(name, f"{operand}_bits", text, f"write {near:g}{other}"))
             elif not (0 < step[i] < np.inf and 0 < range_[i] < np.inf):
-                found.append(f"{name}: {operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite")
+                text = f"{operand} step {step[i]:g} and range {range_[i]:g} must be above 0 and finite"
+                field = f"{operand}_range" if 0 < step[i] < np.inf else f"{operand}_step"
+                found.append(Fault(name, field, text, "write the step and the largest magnitude of the quantizer"))
             elif bits[i] >= MIN_BITS and needed[i] > bits[i] + 2e-3:
-                found.append(f"{name}: {operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b")
+                text = f"{operand} range {range_[i]:g} at step {step[i]:g} needs more than {bits[i]:g} b"
+                held = float(range_of(jnp.asarray(step[i]), jnp.asarray(bits[i]), signed[i]))
+                remedy = f"widen the operand, or write {held:.6g}, which it holds"
+                found.append(Fault(name, f"{operand}_range", text, remedy))
     for i, (name, cut) in enumerate(zip(names, d.threshold, strict=True)):
         if not cut >= 0:
-            found.append(f"{name}: threshold {cut:g} is below 0 or no number")
+            found.append(Fault(name, "threshold", f"threshold {cut:g} is below 0 or no number", "write 0 or more"))
         elif cut > 0 and (top_w < MIN_BITS or not method_of(space.methods, i).has_zero):
-            found.append(f"{name}: threshold {cut:g} prunes weights of {d.weight_bits[i]:g} b, which have no zero")
-    found += _scale_violations(space, design)
-    for name, margin in zip(space.workload.exits, () if d.exit_margin is None else d.exit_margin, strict=True):
-        if not np.isfinite(margin):
-            found.append(f"{name}: exit margin {margin:g} is not finite; give the log-odds at which an input leaves")
-    demand = np.asarray(space.working_set_bits(d.mode))
-    for i, name in enumerate(names):
-        if not _one_hot(d.mode[i]):
-            found.append(f"{name}: modes {d.mode[i]} are not one choice")
-        elif space.slot_bits[int(np.argmax(d.mode[i]))] < widest[i]:
-            mode = space.machine.modes[int(np.argmax(d.mode[i]))].name
-            found.append(f"{name}: mode {mode} cannot hold {widest[i]:g} b")
-        row = int(np.argmax(d.tiling[i]))
-        if not _one_hot(d.tiling[i]) or space.tilings.valid[i, row] == 0:
-            found.append(f"{name}: the tiling is not one row of the table")
-        elif demand[i, row] > d.buffer_bits:
-            found.append(f"{name}: tiling needs {demand[i, row]:.0f} bit, the buffer has {float(d.buffer_bits):.0f}")
-    return found + _buffer_violations(space, float(d.buffer_bits)) + _supply_violations(space, d, s, names)
-
-
-def _scale_violations(space: DesignSpace, design: Design) -> list[str]:
-    """Methods that are not the space's, and factors of output channels that are missing or no positive numbers."""
-    if design.methods != space.methods:
-        return [f"methods {design.methods} are not those of the design space, {space.methods}"]
-    found = []
-    for i, name in enumerate(space.workload.names):
-        scale = np.asarray(() if design.weight_scale is None else design.weight_scale[i])
-        if scale.size != space.channels(i):
-            found.append(f"{name}: {scale.size} factors of output channels, its method asks for {space.channels(i)}")
-        elif not ((0 < scale) & (scale < np.inf)).all():
-            found.append(f"{name}: a factor of its output channels is not above 0 and finite")
+            text = f"threshold {cut:g} prunes weights of {d.weight_bits[i]:g} b, which have no zero"
+            found.append(Fault(name, "threshold", text, "write 0"))
     return found
 
 
-def _buffer_violations(space: DesignSpace, size_bits: float) -> list[str]:
+def _scale_faults(space: DesignSpace, design: Design) -> list[Fault]:
+    """Methods that are not the space's, and factors of output channels that are missing or no positive numbers."""
+    if design.methods != space.methods:
+        text = f"methods {design.methods} are not those of the design space, {space.methods}"
+        return [Fault("", "methods", text, "make the space with the design's methods")]
+    found = []
+    for i, name in enumerate(space.workload.names):
+        scale = np.asarray(() if design.weight_scale is None else design.weight_scale[i])
+        wanted = f"write {space.channels(i)} numbers above 0"
+        if scale.size != space.channels(i):
+            text = f"{scale.size} factors of output channels, its method asks for {space.channels(i)}"
+            found.append(Fault(name, "weight_scale", text, wanted))
+        elif not ((0 < scale) & (scale < np.inf)).all():
+            text = "a factor of its output channels is not above 0 and finite"
+            found.append(Fault(name, "weight_scale", text, wanted))
+    return found
+
+
+def _buffer_faults(space: DesignSpace, size_bits: float) -> list[Fault]:
     b, name = space.machine.buffer, space.machine.name
     if not b.free:
         own = float(b.size_bits)
-        return [] if size_bits == own else [f"buffer of {size_bits:.0f} bit: {name} has {own:.0f}"]
-    steps = size_bits / float(b.step_bits)
-    if float(b.min_bits) <= size_bits <= float(b.max_bits) and abs(steps - round(steps)) <= 1e-2:
+        text = f"buffer of {size_bits:.0f} bit: {name} has {own:.0f}"
+        return [] if size_bits == own else [Fault("", "buffer_bits", text, f"write {own:.0f}")]
+    low, high, step = (float(x) for x in (b.min_bits, b.max_bits, b.step_bits))
+    steps = size_bits / step
+    if low <= size_bits <= high and abs(steps - round(steps)) <= 1e-2:
         return []
-    bounds = f"{float(b.min_bits):.0f}..{float(b.max_bits):.0f}"
-    return [f"buffer of {size_bits:.0f} bit: not a multiple of {float(b.step_bits):.0f} in {bounds}, as {name} asks"]
+    near = step * np.clip(np.round(steps), np.ceil(low / step), np.floor(high / step))
+    text = f"buffer of {size_bits:.0f} bit: not a multiple of {step:.0f} in {low:.0f}..{high:.0f}, as {name} asks"
+    return [Fault("", "buffer_bits", text, f"write {near:.0f}")]
 
 
-def _supply_violations(space, design, s, names):  # type: ignore[no-untyped-def]
-    found = []
+def _supply_faults(space: DesignSpace, design: Design) -> list[Fault]:
+    """Supplies off the grid of the machine, clocks off theirs or above what the supply allows."""
+    found, s = [], space.machine.supply
     floor_v, ceiling_v, step_v, step_ghz = (float(x) for x in (s.floor_v, s.ceiling_v, s.step_v, s.step_ghz))
-    steps = (design.supply_v - floor_v) / step_v
+    top = np.floor((ceiling_v - floor_v) / step_v + _GRID_SLACK)
+    steps = (np.asarray(design.supply_v) - floor_v) / step_v
     limit = np.asarray(grid_clock_ghz(space, design, design.supply_v))
-    for i, name in enumerate(names):
+    for i, name in enumerate(space.workload.names):
         v, f = float(design.supply_v[i]), float(design.freq_ghz[i])
         if abs(steps[i] - np.round(steps[i])) > 1e-2 or not floor_v - 1e-5 <= v <= ceiling_v + 1e-5:
-            found.append(f"{name}: supply {v:.4f} V is not on the grid {floor_v:g}..{ceiling_v:g} V")
+            near = floor_v + step_v * np.clip(np.round(np.nan_to_num(steps[i], nan=top)), 0.0, top)
+            text = f"supply {v:.4f} V is not on the grid {floor_v:g}..{ceiling_v:g} V in steps of {step_v:g} V"
+            found.append(Fault(name, "supply_v", text, f"write {near:.6g}"))
         ticks = f / step_ghz
         if f > limit[i] * (1 + 1e-5):
-            found.append(f"{name}: clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V")
+            text = f"clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V"
+            found.append(Fault(name, "freq_ghz", text, f"write {limit[i]:.6g} or less, or raise the supply"))
         elif not ticks > 0.5 or abs(ticks - np.round(ticks)) > 1e-2:
-            found.append(f"{name}: clock {f:.4f} GHz is no multiple of {step_ghz:g} GHz above 0")
+            near = step_ghz * max(np.round(np.nan_to_num(ticks, nan=1.0)), 1.0)
+            text = f"clock {f:.4f} GHz is no multiple of {step_ghz:g} GHz above 0"
+            found.append(Fault(name, "freq_ghz", text, f"write {min(near, limit[i]):.6g}"))
     return found
 
 

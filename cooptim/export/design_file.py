@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.design.design import Design
-from cooptim.design.legal import violations
+from cooptim.design.legal import Fault, faults
 from cooptim.design.space import DesignSpace
 from cooptim.export.atomic import write_bytes
 from cooptim.hardware.machine import Machine
@@ -31,6 +31,7 @@ _TILE: tuple[str, ...] = ("K", "C", "OY", "OX")
 _FIELDS = frozenset({*_NUMBERS, "input_signed", "mode", "tile", "stationary"})
 _MEASURED = ("weight_density", "input_density", "reach")
 _METHOD: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Method))
+_NAMED = 5  # entries that a message names
 _TABLES = ("weight_scale", "codebook")
 
 
@@ -116,10 +117,18 @@ def load_design(
         codebook=_tables(layers, "codebook"),
         **numbers,
     )
-    broken = violations(DesignSpace(workload, machine, table, design.input_signed, design.methods), design)
+    broken = faults(DesignSpace(workload, machine, table, design.input_signed, design.methods), design)
     if broken:
-        raise ValueError(f"{path}: not buildable on {machine.name}: {'; '.join(broken[:5])}; mend these entries")
+        more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        said = "; ".join(map(_said_of, broken[:_NAMED]))
+        raise ValueError(f"{path}: not buildable on {machine.name}: {said}{more}")
     return design
+
+
+def _said_of(fault: Fault) -> str:
+    """The entry of the file, what it says and what is legal, and what to write instead."""
+    place = f"layers.{fault.layer}.{fault.field}" if fault.layer else fault.field
+    return f"{place}: {fault.found}: {fault.remedy}"
 
 
 def _said(design: Design, layer: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _design_file(path, **changes):
         ({"layers": {"w": {}, "conv9": {}}}, ("design.json", "unknown layer conv9", "has w", "use a design of this")),
         ({"layers": {}}, ("design.json", "missing layer w", "has w", "use a design of this")),
         ({"layers": {"w": {}}}, ("design.json, layer w", "missing", "a layer has")),
-        ({}, ("design.json", "w: ", "not buildable on envision", "mend these")),
+        ({}, ("design.json", "not buildable on envision", r"layers\.w\.freq_ghz: clock 1\.0000 GHz", "write 0")),
     ],
 )
 def test_a_design_of_other_layers_is_named_with_those_of_the_network(refused, here, changes, parts):

@@ -79,8 +79,8 @@ def test_a_design_file_brings_methods_and_factors_back(space, legal, tmp_path):
         ({"method": {"per_channel": 1}}, "layer conv: method is .*true or false"),
         ({"method": {"width": 2}}, "layer conv: method is .*fields of weights, inputs, per_channel, pattern"),
         ({"weight_scale": [1.0, "a"]}, "layer conv: weight_scale is"),
-        ({"weight_scale": [1.0, 2.0]}, "conv: 2 factors of output channels, its method asks for 48"),
-        ({"weight_scale": [-1.0] * 48}, "conv: a factor of its output channels is not above 0"),
+        ({"weight_scale": [1.0, 2.0]}, r"conv\.weight_scale: 2 factors of output channels, its method asks for 48"),
+        ({"weight_scale": [-1.0] * 48}, r"conv\.weight_scale: a factor of its output channels is not above 0"),
     ],
 )
 def test_a_spoiled_method_in_a_file_is_refused_by_layer(space, legal, tmp_path, change, words):

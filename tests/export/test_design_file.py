@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -132,3 +133,43 @@ def test_margins_of_early_exits_and_the_reach_of_layers_come_back(tmp_path):
         (tmp_path / "odd.json").write_text(json.dumps(content))
         with pytest.raises(ValueError, match=rf"exit_margin is .*; write a finite log-odds for each of {first} exits"):
             load_design(tmp_path / "odd.json", workload, fake_run.machine())
+
+
+GRID = "is not on the grid 0.59..1.03 V in steps of 0.01 V"  # Envision's
+WIDTHS = "is not a whole number in 2..16, as envision asks"
+ENTRIES = {  # entry, what it says and what is legal, what to write instead
+    "supply below the floor": ({"supply_v": 0.3}, f"supply_v: supply 0.3000 V {GRID}: write 0.59;"),
+    "supply off the grid": ({"supply_v": 0.704}, rf"supply_v: supply 0.7040 V {GRID}: write 0\.7\b"),
+    "a width that the datapath lacks": (
+        {"weight_bits": 20.0}, f"weight_bits: weight width 20 b {WIDTHS}: write 16 or take a machine with a wider",
+    ),
+    "a mode that is too narrow": ({"mode": "4x4b"}, "mode: mode 4x4b cannot hold 6 b: use 1x16b or 2x8b, or narrower"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_entry_that_cannot_be_built_is_named_by_its_path_with_the_remedy(saved, tmp_path, entry):
+    changes, words = ENTRIES[entry]
+    with pytest.raises(ValueError, match=rf"not buildable on envision: layers\.fc\.kernel\.{words}"):
+        _load(_changed(saved, tmp_path, "fc.kernel", **changes))
+
+
+def test_what_a_message_says_to_write_can_be_built(saved, tmp_path):
+    wrong = {
+        "mode": "1x16b",
+        "weight_bits": 20.0,
+        "input_bits": 5.4,
+        "supply_v": 0.3,
+        "freq_ghz": 0.0123,
+        "threshold": 0.0,
+    }
+    for _ in range(6):
+        try:
+            _load(_changed(saved, tmp_path, "fc.kernel", **wrong))
+            break
+        except ValueError as error:
+            said = re.findall(r"layers\.fc\.kernel\.(\w+): [^;]*?: write ([0-9.]+)", str(error))
+            assert said, error
+            wrong |= {field: float(value) for field, value in said}
+    else:
+        pytest.fail(f"never buildable: {wrong}")
