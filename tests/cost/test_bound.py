@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cooptim.cost.bound import bound_factors, energy_bound_pj
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent.compile import compiled_once
 from cooptim.hardware.dvafs import clock_on_grid, critical_path, max_clock_ghz, supply_grid
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
@@ -28,7 +28,7 @@ CASES = [(workload, machine) for workload in WORKLOADS for machine in (*MACHINES
 def test_no_random_legal_design_costs_less(workload, machine):
     table = tilings(workload, machine)
     rng = np.random.default_rng(7)
-    priced = jax.jit(lambda d, s, period: evaluate(workload, machine, d, s, period_ns=period))
+    priced = compiled_once(lambda d, s, period: evaluate(workload, machine, d, s, period_ns=period))
     closest = 0.0
     for i in range(40):
         choice = random_choice(workload, machine, table, rng)
@@ -50,7 +50,9 @@ def _best_at_one_supply(period_ns):
     """Least energy of designs with one mode and supply for all layers, everything zero and narrow, by trying all."""
     table, machine = tilings(DIGITS, ENVISION), ENVISION
     n, best = len(DIGITS.layers), np.inf
-    priced = jax.jit(lambda d: evaluate(DIGITS, machine, d, Stats(jnp.zeros(n), jnp.zeros(n)), period_ns=period_ns))
+    priced = compiled_once(
+        lambda d: evaluate(DIGITS, machine, d, Stats(jnp.zeros(n), jnp.zeros(n)), period_ns=period_ns)
+    )
     bits = jnp.full(n, 2.0)
     rows = jnp.eye(table.rows)[jnp.zeros(n, int)]
     for mode in range(3):

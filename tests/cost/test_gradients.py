@@ -9,6 +9,7 @@ import pytest
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
+from cooptim.descent.compile import compiled_once
 from cooptim.network.stats import Stats
 from tests.cost.cases import DIGITS, MACHINES, conv, design_of, few_rows
 
@@ -93,10 +94,10 @@ def test_every_term_has_the_gradient_of_finite_differences_in_every_coordinate(w
     period, count = 1e5, 5_000
     x = _points(np.random.default_rng(2), count)
     terms = functools.partial(_terms, workload, period=period)
-    values, side = jax.jit(jax.vmap(terms))(x)
-    exact = jax.jit(jax.vmap(jax.jacrev(lambda p: terms(p)[0])))(x)  # [point, term, coordinate]
+    values, side = compiled_once(jax.vmap(terms))(x)
+    exact = compiled_once(jax.vmap(jax.jacrev(lambda p: terms(p)[0])))(x)  # [point, term, coordinate]
 
-    @jax.jit
+    @compiled_once
     def numeric(j):
         h = 1e-5 * x[:, j]
         move = jnp.zeros_like(x).at[:, j].set(h)
@@ -117,7 +118,7 @@ def test_every_term_has_the_gradient_of_finite_differences_in_every_coordinate(w
 
 def test_a_crowded_buffer_sends_gradients_to_widths_density_and_size():
     x = _points(np.random.default_rng(2), 500)
-    slope = jax.jit(jax.vmap(jax.grad(lambda p: jnp.sum(_report(TIGHT, p, 1e5).energy_pj["dram_w"]))))(x)
+    slope = compiled_once(jax.vmap(jax.grad(lambda p: jnp.sum(_report(TIGHT, p, 1e5).energy_pj["dram_w"]))))(x)
     parts = dict(zip(LAYOUT, np.split(np.abs(slope), np.cumsum(list(LAYOUT.values()))[:-1], axis=1), strict=True))
     reached = {name for name, part in parts.items() if (part > 0).any()}
     assert {"weight_bits", "weight_density", "buffer_bits", "input_bits", "mode", "tiling"} <= reached
@@ -152,7 +153,7 @@ def _corner_points(rng, count):
 def test_no_random_design_has_a_nan_or_infinity_in_value_or_gradient(workload):
     rng = np.random.default_rng(4)
 
-    @jax.jit
+    @compiled_once
     @jax.vmap
     def finite(x, period):
         def total(p):

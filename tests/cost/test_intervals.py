@@ -9,6 +9,7 @@ import pytest
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.intervals import design_on, influences, ranking, spread
+from cooptim.descent.compile import compiled_once
 from cooptim.hardware.intervals import draw_machines, drawn_numbers
 from cooptim.hardware.load import MachineFile, load_machine_file, machine_names
 from cooptim.hardware.restate import as_written, in_other_units
@@ -43,7 +44,7 @@ def dense():
     return Stats(jnp.ones(len(DIGITS.layers)), jnp.ones(len(DIGITS.layers)))
 
 
-PRICE = jax.jit(lambda machine, made, stats: evaluate(DIGITS, machine, made, stats).total_energy_pj)
+PRICE = compiled_once(lambda machine, made, stats: evaluate(DIGITS, machine, made, stats).total_energy_pj)
 
 
 def energy(file, made, stats):

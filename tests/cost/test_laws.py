@@ -10,6 +10,7 @@ import pytest
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
+from cooptim.descent.compile import compiled_once
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
 from cooptim.workload import Workload
@@ -20,7 +21,7 @@ ENVISION = MACHINES["envision"]
 
 @functools.cache
 def _priced(workload):
-    return jax.jit(lambda design, stats: evaluate(workload, ENVISION, design, stats))
+    return compiled_once(lambda design, stats: evaluate(workload, ENVISION, design, stats))
 
 
 def _totals(workload, choice):
@@ -121,7 +122,7 @@ def test_pricing_compiles_once_for_all_designs_and_densities():
     traces = []
     table = tilings(CROWDED, ENVISION)
 
-    @jax.jit
+    @compiled_once
     def energy(design, stats):
         traces.append(1)
         return evaluate(CROWDED, ENVISION, design, stats).total_energy_pj

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
+from cooptim.descent.compile import compiled_once
 from cooptim.hardware import Switching, load_machine
 from cooptim.mapping.frontier import tilings
 from tests.cost.cases import CROWDED, MACHINES, SYSTOLIC, WORKLOADS, as_design, random_choice
@@ -40,7 +40,7 @@ CASES += [(WORKLOADS[0], RAILS), (WORKLOADS[0], SYSTOLIC)]
 def test_random_legal_designs_cost_what_the_oracle_says(workload, machine):
     table = tilings(workload, machine)
     rng = np.random.default_rng(11)
-    priced = jax.jit(lambda d, s, period: evaluate(workload, machine, d, s, period_ns=period))
+    priced = compiled_once(lambda d, s, period: evaluate(workload, machine, d, s, period_ns=period))
     partly = {"resident": 0, "kept": 0}
     for i in range(60):
         choice = random_choice(workload, machine, table, rng)
@@ -76,7 +76,7 @@ def test_float32_agrees_with_the_oracle_to_its_precision():
     workload, machine = CROWDED, load_machine("dvafs_sized")
     table = tilings(workload, machine)
     choice = random_choice(workload, machine, table, np.random.default_rng(5))
-    report = jax.jit(lambda d, s: evaluate(workload, machine, d, s))(*as_design(machine, table, choice))
+    report = compiled_once(lambda d, s: evaluate(workload, machine, d, s))(*as_design(machine, table, choice))
     expected = cost_oracle.price(workload, machine, table, choice)
     assert report.total_energy_pj.dtype == jnp.float32
     np.testing.assert_allclose(report.total_energy_pj, sum(map(sum, expected["energy_pj"].values())), rtol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.switching import changes
+from cooptim.descent.compile import compiled_once
 from cooptim.hardware import Switching
 from cooptim.mapping.frontier import tilings
 from tests.cost.cases import DIGITS, MACHINES, as_design, random_choice
@@ -95,7 +96,7 @@ def test_each_change_has_the_gradient_of_finite_differences_in_each_coordinate(t
         rng.dirichlet(np.ones(3), (64, layers)).reshape(64, -1), rng.uniform(0.6, 1.0, (64, layers)),
         rng.uniform(10.0, 100.0, (64, 3)), rng.uniform(1e5, 1e6, (64, 1)),
     ], axis=1)  # fmt: skip
-    f, exact = jax.jit(jax.vmap(value)), np.asarray(jax.jit(jax.vmap(jax.grad(value)))(x))
+    f, exact = compiled_once(jax.vmap(value)), np.asarray(compiled_once(jax.vmap(jax.grad(value)))(x))
     for j in range(size):
         h = 1e-6 * x[:, j]
         step = np.zeros_like(x)
@@ -107,7 +108,7 @@ def test_each_change_has_the_gradient_of_finite_differences_in_each_coordinate(t
 
 def test_the_bound_stays_below_designs_that_change_mode_and_supply():
     table, rng = tilings(DIGITS, ENVISION), np.random.default_rng(8)
-    priced = jax.jit(lambda d, s, period: evaluate(DIGITS, SWITCHED, d, s, period_ns=period))
+    priced = compiled_once(lambda d, s, period: evaluate(DIGITS, SWITCHED, d, s, period_ns=period))
     for _ in range(8):
         choice = random_choice(DIGITS, ENVISION, table, rng)
         choice |= {"weight_density": [0.0] * 3, "input_density": [0.0] * 3}

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.descent.compile import compiled_once
 from cooptim.hardware.datapath import Datapath, Mode
 from cooptim.hardware.mechanisms.effect import LayerPoint
 
@@ -12,8 +13,8 @@ def gradients():
     """(gradients, central differences) of a scalar function at floats, one coordinate at a time, as arrays."""
 
     def both(scalar, *at, step=1e-5):
-        found = jax.jit(jax.grad(scalar, argnums=tuple(range(len(at)))))(*at)
-        run, slopes = jax.jit(scalar), []
+        found = compiled_once(jax.grad(scalar, argnums=tuple(range(len(at)))))(*at)
+        run, slopes = compiled_once(scalar), []
         for k, x in enumerate(at):
             high, low = ([*at[:k], x * (1 + sign * step), *at[k + 1 :]] for sign in (1, -1))
             slopes.append((float(run(*high)) - float(run(*low))) / (2 * step * x))

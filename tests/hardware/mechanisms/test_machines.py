@@ -13,6 +13,7 @@ import pytest
 
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent.compile import compiled_once
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.load import MachineError, load_machine_file
@@ -42,7 +43,7 @@ def legal(name):
     """A legal design from weights of four bits and inputs of six, at the nominal supply."""
     space = space_of(name)
     start = jax.tree.map(jnp.asarray, space.init(jnp.ones(3), jnp.ones(3), 4.0, 6.0))
-    return jax.jit(lambda knobs: snap(space, space.decode(knobs, 0.05)))(start)
+    return compiled_once(lambda knobs: snap(space, space.decode(knobs, 0.05)))(start)
 
 
 FIELDS = ("weight_bits", "input_bits", "supply_v")
@@ -59,7 +60,7 @@ def pricer(name):
         found = evaluate(DIGITS, space.machine, own, stats, period_ns=1e8, tilings=space.tilings)
         return found.total_energy_pj, found
 
-    return jax.jit(jax.value_and_grad(energy, argnums=tuple(range(5)), has_aux=True))
+    return compiled_once(jax.value_and_grad(energy, argnums=tuple(range(5)), has_aux=True))
 
 
 def priced(name, density=0.7, **changes):

@@ -9,6 +9,7 @@ import pytest
 
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent.compile import compiled_once
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.hardware import MachineError, load_machine
@@ -138,7 +139,7 @@ def test_reports_add_up_stay_above_the_bound_and_obey_the_laws(tmp_path):
         "freq_ghz": [0.02] * 3,
     }
     base |= {"weight_density": [0.3] * 3, "input_density": [0.4] * 3}
-    run = jax.jit(lambda d, s: evaluate(DIGITS, machine, d, s, period_ns=1e7))
+    run = compiled_once(lambda d, s: evaluate(DIGITS, machine, d, s, period_ns=1e7))
     report = run(*as_design(machine, table, chosen | base))
     total = float(report.total_energy_pj)
     assert total == pytest.approx(sum(float(jnp.sum(x)) for x in report.energy_pj.values()) + float(report.standby_pj))
@@ -170,8 +171,8 @@ def test_slopes_in_widths_densities_supply_and_size_are_those_of_differences(tmp
         return jnp.stack([jnp.sum(v) for v in report.energy_pj.values()] + [report.total_latency_ns])
 
     at = {k: jnp.asarray(v) for k, v in at.items()} | {"size": jnp.asarray(float(machine.buffer.size_bits))}
-    slopes, run = jax.jit(jax.jacfwd(cost))(at), jax.jit(cost)
-    backward = jax.jit(jax.jacrev(cost))(at)
+    slopes, run = compiled_once(jax.jacfwd(cost))(at), compiled_once(cost)
+    backward = compiled_once(jax.jacrev(cost))(at)
     for name, value in at.items():
         step = 1e-6 * value
         apart = (run(at | {name: value + step}) - run(at | {name: value - step})) / (2 * step)
