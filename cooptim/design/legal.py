@@ -243,7 +243,7 @@ def _supply_faults(space: DesignSpace, design: Design) -> list[Fault]:
             text = f"clock {f:.4f} GHz exceeds {limit[i]:.4f} GHz at {v:.3f} V"
             found.append(Fault(name, "freq_ghz", text, f"write {limit[i]:.6g} or less, or raise the supply"))
         elif not ticks > 0.5 or abs(ticks - np.round(ticks)) > 1e-2:
-            near = step_ghz * max(np.round(np.nan_to_num(ticks, nan=1.0)), 1.0)
+            near = step_ghz * max(float(np.round(np.nan_to_num(ticks, nan=1.0))), 1.0)
             text = f"clock {f:.4f} GHz is no multiple of {step_ghz:g} GHz above 0"
             found.append(Fault(name, "freq_ghz", text, f"write {min(near, limit[i]):.6g}"))
     return found
