@@ -144,7 +144,8 @@ def _explain(error: ValidationError) -> str:
     elif kind == "extra_forbidden":
         text = f"{field}: unknown field; remove it or correct its spelling"
     elif kind == "value_error":
-        text = f"{field}: found {first['ctx']['error']}; correct the file"
+        place = f"{field}: found " if first["loc"] else ""  # between sections: the message begins with the path
+        text = f"{place}{first['ctx']['error']}; correct the file"
     else:
         shown = f"'{found}' (text)" if isinstance(found, str) else f"{type(found).__name__} {found}"
         text = f"{field}: found {shown[:80]}; legal: {first['msg']}; a number is written as 0.5, 12 or 1e-3"
