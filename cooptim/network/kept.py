@@ -45,14 +45,14 @@ class SiteKnobs(NamedTuple):
     codebook: Any = None  # the values that weights take, or None
 
 
-def site_methods(
-    methods: tuple[Method, ...], rows: Mapping[Path, np.ndarray], plan: Plan, names: Sequence[str]
-) -> dict[Path, Method]:
-    """The method of each site; empty where all are the default.
+def site_methods(design: Any, rows: Mapping[Path, np.ndarray], plan: Plan, names: Sequence[str]) -> dict[Path, Method]:
+    """The method of each site in a design that may say `methods`; empty where all are the default.
 
     Raises ValueError that names the layer where a site cannot follow its method: one without channels of its own, a
-    scan whose trips need several, a pattern that does not divide or whose leaf is used in another way as well.
+    scan whose trips need several, factors of another number of channels, a pattern that does not divide or whose leaf
+    is used in another way as well.
     """
+    methods = getattr(design, "methods", ())
     require_methods(methods, len(names), "design")
     if all(method == PLAIN for method in methods):
         return {}
@@ -66,6 +66,7 @@ def site_methods(
                 f"{', '.join(names[row] for row in layers)} the same method"
             )
         _require_axes(names[layers[0]], site, method)
+        _require_factors(names[layers[0]], site, method, getattr(design, "weight_scale", None), layers[0])
         found[path] = method
     _require_patterns(found, rows, plan, names)
     return found
@@ -85,6 +86,17 @@ def _require_axes(name: str, site: Site, method: Method) -> None:
         )
     if method.pattern is not None and site.axes is not None:
         require_divides(name, method.pattern, site.axes.words)
+
+
+def _require_factors(name: str, site: Operated, method: Method, scales: Any, layer: int) -> None:
+    if not method.scaled or site.axes is None:
+        return
+    given = 0 if scales is None else int(np.size(scales[layer]))
+    if given != site.axes.factors:
+        raise ValueError(
+            f"{name}: weight_scale has {given} factors for {site.axes.factors} output channels; give one a channel, "
+            "groups first (branches of a cond share those of the dearest)"
+        )
 
 
 def _require_patterns(found: Mapping[Path, Method], rows: Any, plan: Plan, names: Sequence[str]) -> None:

@@ -51,6 +51,11 @@ class Axes(NamedTuple):
         """Weights of one output channel."""
         return math.prod(self.sizes[axis] for axis in self.reduced)
 
+    @property
+    def factors(self) -> int:
+        """Output channels."""
+        return math.prod(self.sizes[axis] for axis in self.channels)
+
 
 def weight_axes(eqn: Any, weight: int) -> Axes | None:
     """Where the output channels and the summed axes of a W operand stand; None where they mix with something else."""

@@ -115,7 +115,7 @@ class Network:
         if errors is not None and errors.accumulator is not None and traced.plan.boundaries:
             self._refuse_late(traced.plan)
         knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
-        methods = site_methods(getattr(design, "methods", ()), rows, traced.plan, self.layer_names)
+        methods = site_methods(design, rows, traced.plan, self.layer_names)
         images = jnp.shape(jax.tree.leaves(x)[0])[self.batch_axis]
         machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods, images))
         outs, measured = machine.run(traced.jaxpr, arrays(params, state, x, rngs), (), knobs)

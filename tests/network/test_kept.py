@@ -169,14 +169,15 @@ def scanned(p, x):
         (lambda p, x: (x @ p) @ p.T, np.ones((4, 4)), Method(pattern=(2, 4)), "params#2: pattern .* used elsewhere"),
         (lambda p, x: (x @ p) * p.sum(), W, Method(pattern=(2, 4)), "params: pattern .* outside of layers"),
         (lambda p, x: x @ p, W, (Method(), Method()), "design: 2 methods for 1 layers"),
-        (lambda p, x: (x @ p) @ x.T, np.ones((4, 4)), Method(per_channel=True), "matmul: .* no axis of output"),
+        (lambda p, x: x @ p, W, Method(per_channel=True), "params: weight_scale has 3 factors for 2 output channels"),
+        (lambda p, x: (x @ p) @ x.T, np.ones((4, 4)), (Method(), Method(per_channel=True)), "matmul: .* no axis of"),
     ],
 )  # fmt: skip
 def test_what_a_method_cannot_do_is_refused_by_name(fn, params, methods, words):
     net = trace(fn, jnp.asarray(params), jnp.asarray(X))
     layers = len(net.layer_names)
     methods = methods if isinstance(methods, tuple) else (methods,) * layers
-    scale = [np.ones(4)] * layers
+    scale = [np.ones(3)] * layers
     with pytest.raises(ValueError, match=words):
         net.apply(jnp.asarray(params), {}, jnp.asarray(X), operands(methods, scale, layers))
 
