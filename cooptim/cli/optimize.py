@@ -26,9 +26,7 @@ def run(options: argparse.Namespace) -> int:
     machine = load_machine(options.machine)
     out = require_writable(options.out)
     data = dataset(options)
-    chosen = training(options)
-    if lengths is None and any(value != getattr(Plan, field) for field, value in chosen.items()):
-        lengths = dataclasses.replace(plan_for(len(data.x_train)), **chosen)
+    lengths = completed(lengths, options, len(data.x_train))
     if lengths is not None:
         faults_of(machine, lengths)  # refused before anything is trained
     traced = network(options, data.sample, options.seed)
@@ -64,7 +62,9 @@ def budget(options: argparse.Namespace) -> Budget:
 
 
 def plan(options: argparse.Namespace) -> Plan | None:
-    """The lengths of a shortened run; None for the default."""
+    """The lengths of a shortened run; None for the default. ValueError names the option that is out of range."""
+    if not 0.0 <= options.distill <= 1.0:
+        raise ValueError(f"--distill {options.distill:g}: write a share of the loss from 0 to 1, such as 0.5")
     if options.steps is not None and options.steps < 1:
         raise ValueError(f"--steps {options.steps}: at least 1")
     if options.steps is None and not options.quick:
@@ -74,10 +74,18 @@ def plan(options: argparse.Namespace) -> Plan | None:
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter
 
 
+def completed(lengths: Plan | None, options: argparse.Namespace, images: int) -> Plan | None:
+    """`plan`'s answer with default lengths where something else of training was asked for; None for the default."""
+    chosen = training(options)
+    if lengths is None and any(value != getattr(Plan, field) for field, value in chosen.items()):
+        return dataclasses.replace(plan_for(images), **chosen)
+    return lengths
+
+
 def training(options: argparse.Namespace) -> dict[str, Any]:
-    """Fields of the plan that say what training does to images and words, and what goes wrong in it."""
+    """Fields of the plan that say what training does to images and words, who teaches, and what goes wrong in it."""
     wrong = {"errors": options.errors, "error_map": options.error_map}
-    return {"augment": options.augment, **methods(options), **wrong}
+    return {"augment": options.augment, "distill_weight": options.distill, **methods(options), **wrong}
 
 
 def methods(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from cooptim.cli.model import dataset, network
-from cooptim.cli.optimize import plan
+from cooptim.cli.optimize import completed, plan
 from cooptim.cli.quantity import positive
-from cooptim.descent.plan import plan_for
 from cooptim.descent.result import Budget
 from cooptim.export import require_writable
 from cooptim.hardware.load import load_machine
@@ -31,8 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if options.floor is not None and not 0 < options.floor < 100:
         raise ValueError(f"--floor {options.floor}: write points of accuracy above 0 and below 100, such as 5")
     machine, out, data = load_machine(options.machine), require_writable(options.out), dataset(options)
-    if lengths is None and options.augment != "none":
-        lengths = dataclasses.replace(plan_for(len(data.x_train)), augment=options.augment)
+    lengths = completed(lengths, options, len(data.x_train))
     screen = Console(stderr=True)
     with Progress(screen) as progress:
         front = pareto(

@@ -130,6 +130,10 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
         "--error-map", choices=("random", "fixed"), default="random", help="another chip at each step and each draw, "
         "or one chip whose stuck cells stay; default %(default)s",
     )  # fmt: skip
+    parser.add_argument(
+        "--distill", type=float, default=0.0, metavar="SHARE", help="share of the loss of every design, uniform ones "
+        "too, that is cross-entropy to the float network's softened outputs; default %(default)s",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 

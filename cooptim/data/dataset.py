@@ -49,8 +49,12 @@ class Dataset:
         """
         if self.stream is not None:
             return self.stream.batch(step, size)
-        index = batch_indices(seed, step, len(self.x_train), min(size, len(self.x_train)))
+        index = self.rows(seed, step, size)
         return self.x_train[index], self.y_train[index]
+
+    def rows(self, seed: int, step: int, size: int) -> Int[np.ndarray, "b"]:
+        """Rows of a held training set that `batch` gives for these arguments."""
+        return batch_indices(seed, step, len(self.x_train), min(size, len(self.x_train)))
 
 
 def check_head(dataset: Dataset, outputs: int) -> None:

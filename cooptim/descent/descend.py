@@ -1,6 +1,7 @@
 """One descent: uniform training, or budgets with learned thresholds, widths and hardware, down to a legal design."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from cooptim.descent.exits import best_exits
 from cooptim.descent.faults import safe_supply_v
 from cooptim.descent.finalize import Limits, bind, finalize, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
+from cooptim.descent.plan import Plan
 from cooptim.descent.references import uniform_phase
 from cooptim.descent.result import Priced
 from cooptim.descent.step import TrainState, init_state
@@ -21,6 +23,7 @@ from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
 
 _QUANTIZER = ("weight_log2_step", "input_log2_step", "weight_log2_scale", "codebook")
+_OUT_OF_REACH = 0.025  # one round of fine-tuning has brought back 0.021 of validation accuracy at most (digits)
 _SNAP_LEEWAY = 0.005  # validation accuracy that a move may cost before fine-tuning, as a fraction
 
 
@@ -47,7 +50,9 @@ def train_uniform(
     end = dataclasses.replace(end, state=settled(task, end.params, end.state, soft))
     design = finalize(task, soft, end.params, end.state, limits.latency_ns)
     free = dataclasses.replace(limits, energy_pj=None)
-    tuned = _finetuned(task, end, design, free, name, checkpoints, progress, learn_widths=False)
+    tuned = _finetuned(
+        task, end, design, free, name, checkpoints, progress, learn_widths=False, give_up=patience(plan, bits)
+    )
     return dataclasses.replace(tuned, title=f"uniform {bits} b")
 
 
@@ -106,17 +111,27 @@ def landed(
     return Descent(tuned, relaxed, history, before - after)
 
 
-def _finetuned(task, end, design, limits, name, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
+def patience(plan: Plan, bits: int) -> float:
+    """Miss of the accuracy at which fine-tuning a uniform width is given up, for a wider one takes its place.
+
+    The widest is reported whatever it reaches, so it gets every round.
+    """
+    return _OUT_OF_REACH if bits < max(plan.uniform_bits) else math.inf
+
+
+def _finetuned(  # type: ignore[no-untyped-def]
+    task, end, design, limits, name, checkpoints, progress, learn_widths, give_up=math.inf
+):
     """The best of up to `plan.finetune_tries` rounds of fine-tuning on validation data, each on from the last.
 
-    The first round that keeps the accuracy ends it.
+    The first round that keeps the accuracy ends it, and so does one after which the best still misses by `give_up`.
     """
     best: Priced | None = None
     for attempt in range(task.plan.finetune_tries):
         end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths)
         design = one.design
         best = one if best is None or one.val_accuracy > best.val_accuracy else best
-        if best.val_accuracy >= limits.val_accuracy:
+        if best.val_accuracy >= limits.val_accuracy or best.val_accuracy <= limits.val_accuracy - give_up:
             break
     return best
 

@@ -13,7 +13,8 @@ from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.constraint import Budgets, travelling
 from cooptim.descent.plan import Plan
 from cooptim.descent.step import Control, TrainState
-from cooptim.descent.task import Task
+from cooptim.descent.task import Task, with_teacher
+from cooptim.descent.teacher import Teacher
 from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 from cooptim.design.operands import held_ranges
 
@@ -35,6 +36,7 @@ class Stage:
       active: which budgets count.
       phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
       order: which order of the batches, so that rounds differ.
+      taught: whether the teacher's outputs count, where the plan asks for them.
       refit: what the knobs become at that moment: the hardware fitted to widths that no longer move.
     """
 
@@ -51,6 +53,7 @@ class Stage:
     anneal: bool = True
     period_ns: float = 0.0
     order: int = 0
+    taught: bool = True
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
@@ -85,6 +88,7 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
         dual_rate=f(plan.dual_rate),
         penalty=f(plan.penalty),
         period_ns=f(stage.period_ns),
+        distill_weight=f(plan.distill_weight if stage.taught else 0.0),
     )
 
 
@@ -105,12 +109,14 @@ def run_stage(
         state, phase, history = saved["state"], saved["phase"], dict(saved["history"])
     if progress is not None:
         progress.stage(stage.name, stage.steps)
-    saved_at, seen = time.monotonic(), None
+    saved_at, seen, teacher = time.monotonic(), None, _teacher(task, stage)
     for step in range(first, stage.steps):
         if stage.freeze and step == freeze_step(plan, stage):
             state, phase = frozen_widths(task, stage, state, phase)
         control = control_at(plan, stage, state.knobs, step, phase)
-        state, seen = task.step(state, control, *data.batch(task.seed + 1000 * stage.order, step, plan.batch))
+        place = (task.seed + 1000 * stage.order, step, plan.batch)
+        lesson = () if teacher is None else (teacher.lesson(*place),)
+        state, seen = task.step(state, control, *data.batch(*place), *lesson)
         if step % EVERY == 0:
             record(history, step, seen)
             if progress is not None:
@@ -162,6 +168,23 @@ def record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
         history[name][row] = float(value)
 
 
+def _teacher(task: Task, stage: Stage) -> Teacher | None:
+    """Whose lessons the steps of a stage take.
+
+    A stage that is not taught takes those of the untrained network, at weight 0: then one program serves all.
+    """
+    if task.plan.distill_weight == 0.0:
+        return None
+    if not stage.taught:
+        return with_teacher(task, task.network.params, task.network.state).teacher
+    if task.teacher is None:
+        raise ValueError(
+            f"stage {stage.name}: the plan's distill_weight is {task.plan.distill_weight:g} and nobody teaches; give "
+            "the task the float parent with `with_teacher`"
+        )
+    return task.teacher
+
+
 def float_stage(task: Task) -> Stage:
-    """The float parent: nothing quantized, no budget."""
-    return Stage("float", task.plan.float_steps, task.plan.weight_rate, (), float_phase(task.layers))
+    """The float parent: nothing quantized, no budget, no teacher."""
+    return Stage("float", task.plan.float_steps, task.plan.weight_rate, (), float_phase(task.layers), taught=False)

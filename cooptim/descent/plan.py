@@ -56,6 +56,9 @@ class Plan:
       stats_images: training images on which zero rates of a legal design are measured. chunk: images a measured batch.
       settle_steps: training-mode passes that bring batch statistics up to date before anything is measured.
       attempts: energy targets tried for a design that must keep an accuracy. save_seconds: time between checkpoints.
+      distill_weight: share of the loss of every design that is cross-entropy to the float parent's softened outputs
+        instead of to the labels, from 0 (none) to 1. distill_temperature: what divides the logits of both before the
+        softmax (`cooptim.descent.teacher`).
       augment: what training steps do to images, 'none' or 'crop_flip' (`cooptim.data.augment`); nothing is measured on
         augmented images but the zero rates of a training step.
       quantizer: of all layers, one of `cooptim.descent.recipes`; only 'step_range' and 'blend' learn their widths.
@@ -88,6 +91,8 @@ class Plan:
     attempts: int = 3
     save_seconds: float = 20.0
     settle_steps: int = 200
+    distill_weight: float = 0.0
+    distill_temperature: float = 4.0
     augment: str = "none"
     quantizer: str = "step_range"
     per_channel: bool = False
@@ -99,6 +104,13 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.penalty > 0.0:
             raise ValueError(f"plan: penalty {self.penalty:g} cannot hold a budget; use a positive one, such as 1")
+        if not 0.0 <= self.distill_weight <= 1.0:
+            raise ValueError(f"plan: distill_weight {self.distill_weight:g} is no share of the loss; use 0 to 1")
+        if not 0.0 < self.distill_temperature < math.inf:
+            raise ValueError(
+                f"plan: distill_temperature {self.distill_temperature:g} cannot divide logits; use a positive one, "
+                "such as 4"
+            )
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"plan: augment '{self.augment}' is not known; use one of {', '.join(AUGMENTATIONS)}")
         if self.quantizer not in RECIPES:

@@ -21,7 +21,7 @@ from cooptim.descent.recipes import learns_widths
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
-from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, seen_signs, settled
+from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, seen_signs, settled, with_teacher
 from cooptim.hardware.machine import Machine
 from cooptim.network.trace import Network
 
@@ -67,6 +67,7 @@ def optimize(
     params, state = float_parent(task, network.params, network.state, checkpoints, progress)
     if seen_signs(task, params, state) != task.space.input_signed:
         task = build_task(network, machine, data, plan, seed, params, state)
+    task = with_teacher(task, params, state)
     reference, dense_pj = reference_16b(task, params, state)
     setting = resolve(task.space, budget, reference.report)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cooptim.cost.evaluate import evaluate
 from cooptim.data.augment import Augmentation
@@ -15,6 +15,7 @@ from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.descent.faults import Faults
 from cooptim.descent.stages import staged_loss
+from cooptim.descent.teacher import lesson_logits, taught_loss
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import projected_operands
 from cooptim.design.space import DesignSpace
@@ -56,6 +57,7 @@ class Control:
     dual_rate: Float[Array, ""]
     penalty: Float[Array, ""]
     period_ns: Float[Array, ""]
+    distill_weight: Float[Array, ""]  # of the teacher's outputs in the loss, where a step gets a lesson
 
 
 @jax.tree_util.register_dataclass
@@ -99,16 +101,21 @@ def project(space: DesignSpace, knobs: Knobs) -> Knobs:
 
 
 def make_loss(
-    network: Network, space: DesignSpace, price: Callable[..., Any] = evaluate, faults: Faults | None = None
+    network: Network,
+    space: DesignSpace,
+    price: Callable[..., Any] = evaluate,
+    faults: Faults | None = None,
+    temperature: float = 1.0,
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
-    """The objective as a pure function: `loss(params, knobs, train_state, control, x, labels, key) -> (loss, aux)`.
+    """The objective, pure: `loss(params, knobs, train_state, control, x, labels, key, lesson) -> (loss, aux)`.
 
     Args:
       price: called as `evaluate` is; its `total_energy_pj`, `total_latency_ns` and `area_mm2` meet the budgets.
       faults: what goes wrong at the design's supplies; None injects nothing.
+      temperature: of the softmax that softens the teacher's outputs, where there is a lesson (not None).
     """
 
-    def loss(params, knobs, old, control, x, labels, key):  # type: ignore[no-untyped-def]
+    def loss(params, knobs, old, control, x, labels, key, lesson):  # type: ignore[no-untyped-def]
         design = space.decode(knobs, control.temperature, control.phase)
         errors = None if faults is None else faults.in_step(design.supply_v, jax.random.fold_in(key, _ERRORS))
         logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key, errors=errors)
@@ -118,7 +125,10 @@ def make_loss(
         costs = jnp.stack([report.total_energy_pj, report.total_latency_ns, report.area_mm2])
         log_cost = jnp.log(costs).astype(task.dtype)
         c = excess(log_cost, control.budgets)
-        total = task + penalty(c, old.multipliers, control.penalty)
+        learned = task
+        if lesson is not None:
+            learned = taught_loss(task, logits, lesson_logits(network, lesson, x), control.distill_weight, temperature)
+        total = learned + penalty(c, old.multipliers, control.penalty)
         return total, (state, c, (task, hits, log_cost, design, stats))
 
     return loss
@@ -130,22 +140,24 @@ def make_step(
     augment: Augmentation | None = None,
     price: Callable[..., Any] = evaluate,
     faults: Faults | None = None,
-) -> Callable[[TrainState, Control, Float[Array, "batch ..."], Int[Array, "batch"]], tuple[TrainState, Metrics]]:
-    """The jitted step `(state, control, x, labels) -> (state, metrics)`; the old state's buffers are donated.
+    temperature: float = 1.0,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The jitted step `(state, control, x, labels, lesson=None) -> (state, metrics)`; the old state is donated.
 
     Args:
       augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
       price: what meets the budgets, as in `make_loss`; a rival's proxy, for instance.
       faults: what goes wrong at the design's supplies.
+      temperature: of the teacher's outputs. A lesson is what `Teacher.lesson` gives for these images.
     """
-    loss = make_loss(network, space, price, faults)
+    loss = make_loss(network, space, price, faults, temperature)
 
-    def step(old, control, x, labels):  # type: ignore[no-untyped-def]
+    def step(old, control, x, labels, lesson=None):  # type: ignore[no-untyped-def]
         key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))
         if augment is not None:
             x = augment(jax.random.fold_in(key, _AUGMENT), x)
         (_, aux), (g_weights, g_knobs) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
-            old.params, old.knobs, old, control, x, labels, key
+            old.params, old.knobs, old, control, x, labels, key, lesson
         )
         state, c, (task, hits, log_cost, design, stats) = aux
         w_update, weight_moments = _WEIGHTS.update(g_weights, old.weight_moments)

@@ -79,6 +79,11 @@ def sweep(
     the bound is marked and does not stop the others.
     """
     plan = plan_for(len(data.x_train)) if plan is None else plan
+    if plan.distill_weight > 0.0:
+        raise ValueError(
+            f"sweep: the plan's distill_weight is {plan.distill_weight:g}, and members of a sweep have no teacher; use "
+            "0, or run `optimize` for each budget"
+        )
     wanted = members_of(budgets, seeds)
     todo = _todo(wanted, known, options)
     first, starts = starts_of(network, tuple(seeds))

@@ -19,6 +19,7 @@ from cooptim.descent.recipes import methods_of
 from cooptim.descent.result import Priced
 from cooptim.descent.stages import without_exits
 from cooptim.descent.step import make_step
+from cooptim.descent.teacher import Teacher
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
@@ -51,6 +52,7 @@ class Task:
     init: Any  # DesignSpace.init and decode as programs: op by op they compile fifty small ones
     decode: Any
     faults: Faults | None = None  # what goes wrong; None: nothing does, and no supply is below the safe one
+    teacher: Teacher | None = None  # the float parent, once it is trained, where the plan asks for one
 
     @property
     def stats_images(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,11 +90,26 @@ def signed_task(
         space,
         Measure(network, plan.chunk, faults),
         Pricer(space),
-        make_step(network, space, augmentation(plan.augment, data.image_shape), faults=faults),
+        make_step(
+            network,
+            space,
+            augmentation(plan.augment, data.image_shape),
+            faults=faults,
+            temperature=plan.distill_temperature,
+        ),
         compiled(space.init),
         compiled(space.decode),
         faults,
     )
+
+
+def with_teacher(task: Task, params: Any, state: Any) -> Task:
+    """The task whose designs learn from these parameters, the float parent's; itself where its plan does without."""
+    if task.plan.distill_weight == 0.0:
+        return task
+    augmented = task.plan.augment != "none"
+    teacher = Teacher(task.network, params, state, task.data, task.plan.chunk, augmented=augmented)
+    return dataclasses.replace(task, teacher=teacher)
 
 
 def seen_signs(task: Task, params: Any, state: Any) -> tuple[bool, ...]:

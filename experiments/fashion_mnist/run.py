@@ -3,6 +3,7 @@
 One float parent; one joint descent for each share of the bound asked for, with the default plan. Validation only: the
 test set stays untouched. Usage:
     python experiments/fashion_mnist/run.py --data DIR [--shares 0.72 0.76 0.8] [--steps N] [--batch 64]
+        [--distill 0.5] [--temperature 4]
 DIR holds the four IDX files. Prints one row a share.
 """
 
@@ -20,7 +21,7 @@ from cooptim.descent.finalize import Limits
 from cooptim.descent.plan import plan_for
 from cooptim.descent.references import reference_16b
 from cooptim.descent.run import float_parent
-from cooptim.descent.task import build_task, calibrated_knobs, float_design
+from cooptim.descent.task import build_task, calibrated_knobs, float_design, with_teacher
 from cooptim.network.examples import LeNet5
 
 
@@ -32,14 +33,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--distill", type=float, default=0.0, help="weight of the parent's softened outputs in the loss"
+    )
+    parser.add_argument("--temperature", type=float, default=4.0, help="of those outputs")
     args = parser.parse_args()
     data = cooptim.load_data(args.data)
     machine = cooptim.load_machine("envision")
     network = cooptim.trace(LeNet5(rngs=nnx.Rngs(args.seed)), data.x_train[:1])
     plan = plan_for(len(data.x_train))
     plan = dataclasses.replace(plan, steps=args.steps or plan.steps, batch=args.batch)
+    plan = dataclasses.replace(plan, distill_weight=args.distill, distill_temperature=args.temperature)
     task = build_task(network, machine, data, plan, args.seed, network.params, network.state)
     params, state = float_parent(task, task.network.params, task.network.state, None, None)
+    task = with_teacher(task, params, state)
     reference, _ = reference_16b(task, params, state)
     deadline_ns = float(reference.report.total_latency_ns)
     bound_pj = energy_bound_pj(network.workload, machine, deadline_ns, tilings=task.space.tilings).bound_pj

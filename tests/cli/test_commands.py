@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cooptim.cli.model import network
+from cooptim.descent.plan import Plan
 from cooptim.descent.result import Budget
 from cooptim.descent.wide import wide
 from cooptim.design.legal import snap
@@ -197,6 +198,14 @@ def test_optimize_defaults_to_a_25th_and_takes_a_share(run, here, fake_optimize)
     assert fake_optimize["budget"] == Budget(energy_ratio=40.0, area_mm2=2.0, accuracy_drop=0.005)
 
 
+def test_optimize_trains_as_asked_at_default_and_at_given_lengths(run, here, fake_optimize):
+    train = ("optimize", "--model", "own_nets:net", "--out", "a", "--distill", "0.5", "--augment", "crop_flip")
+    for lengths, steps in (((), Plan().steps), (("--steps", "800"), 800), (("--quick", "--steps", "800"), 800)):
+        assert run(*train, *lengths)[0] == 0
+        plan = fake_optimize["plan"]
+        assert (plan.steps, plan.distill_weight, plan.augment) == (steps, 0.5, "crop_flip")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -206,6 +215,8 @@ def test_optimize_defaults_to_a_25th_and_takes_a_share(run, here, fake_optimize)
         (("--latency", "0ms"), "not above 0"),
         (("--drop", "nan"), "points of accuracy"),
         (("--steps", "0"), "at least 1"),
+        (("--distill", "1.5"), "--distill 1.5: write a share of the loss from 0 to 1"),
+        (("--distill", "nan"), "--distill nan: write a share"),
         (("--out", "own_nets.py/run"), "output directory own_nets.py/run: cannot be written"),
         (("--machine", "tpu"), "tpu"),
     ],

@@ -66,11 +66,18 @@ def test_a_penalty_of_zero_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "tries", "taken"),
-    [([0.97, 0.99, 0.98], 2, 0.99), ([0.97, 0.96, 0.95], 3, 0.97), ([0.99, 1.0, 1.0], 1, 0.99)],
+    ("rounds", "how", "tries", "taken"),
+    [
+        ([0.97, 0.99, 0.98], {}, 2, 0.99),
+        ([0.97, 0.96, 0.95], {}, 3, 0.97),
+        ([0.99, 1.0, 1.0], {}, 1, 0.99),
+        ([0.90, 0.91, 0.99], {}, 3, 0.99),
+        ([0.90, 0.99, 0.99], {"give_up": 0.02}, 1, 0.90),  # 0.08 below the limit
+        ([0.97, 0.90, 0.99], {"give_up": 0.02}, 3, 0.99),  # the best, not the last, is within reach
+    ],
 )
 def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with_the_best(
-    monkeypatch, rounds, tries, taken
+    monkeypatch, rounds, how, tries, taken
 ):
     begun = []
 
@@ -81,7 +88,14 @@ def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with
     monkeypatch.setattr(descend, "_finetune", pretend)
     task = SimpleNamespace(plan=Plan(finetune_tries=3))
     finetuned = inspect.unwrap(descend._finetuned)
-    best = finetuned(task, "end", "design", Limits(50.0, 1e3, None, 0.98), "joint0", None, None, learn_widths=True)
+    best = finetuned(
+        task, "end", "design", Limits(50.0, 1e3, None, 0.98), "joint0", None, None, learn_widths=True, **how
+    )
     assert best.val_accuracy == taken
     on_from_the_last = [("end", "design"), ("end0", "design0"), ("end1", "design1")]
     assert begun == on_from_the_last[:tries]
+
+
+def test_every_uniform_width_but_the_widest_may_be_given_up():
+    found = [descend.patience(Plan(uniform_bits=(8, 4, 2)), bits) for bits in (2, 4, 8)]
+    assert found[0] == found[1] == 0.025 and math.isinf(found[2])
