@@ -1,5 +1,6 @@
 """Options of `cooptim pareto`, and what it passes on; the sweep itself is tested in tests/descent/test_sweep.py."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from cooptim.cli.pareto import seeds_of, spread
 from cooptim.descent.front import DIVERGED, FINISHED, Front, Point
+from cooptim.descent.plan import Plan
 from cooptim.descent.result import Budget
 from cooptim.export.front_file import write_front
 
@@ -50,9 +52,10 @@ def test_options_reach_the_sweep(run, swept):
 
 
 def test_a_member_alone_goes_on_with_what_is_there(run, swept):
-    run("pareto", "--ratio", "20,25", "--member", "r20-s0", "--halt", "--out", "sweep")
+    run("pareto", "--ratio", "20,25", "--member", "r20-s0", "--halt", "--quantizer", "lsq", "--out", "sweep")
     assert swept["budgets"] == [Budget(energy_ratio=20.0), Budget(energy_ratio=25.0)]
     assert (swept["resume"], swept["only"], swept["halt"]) == (True, ("r20-s0",), True)
+    assert swept["plan"] == dataclasses.replace(Plan(), quantizer="lsq")  # the lengths are those of a default run
 
 
 def test_a_sweep_without_a_design_ends_with_1(run, swept):
