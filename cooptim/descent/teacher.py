@@ -25,8 +25,9 @@ def taught_loss(
 ) -> Float[Array, ""]:
     """(1 - weight) of `task`, the loss to the labels, and `weight` of that to the teacher's softened outputs [nat].
 
-    Where inputs may leave early, every stage learns from the teacher's last. Both outputs are divided by the temperature before the softmax, and the soft term is multiplied by its square, so
-    that its gradient keeps its size whatever the temperature.
+    Where inputs may leave early, every stage learns from the teacher's last. Both outputs are divided by temperature
+    before the softmax, and the soft term is multiplied by its square, so that its gradient keeps its size whatever the
+    temperature.
 
     Source: Hinton et al. 2015, sections 2 and 2.1.
     """
