@@ -128,6 +128,11 @@ def _full_runs(full: np.ndarray, longest: int) -> np.ndarray:
     return runs
 
 
+def run_counts(words: Int[np.ndarray, "..."], longest_run: int) -> Int[np.ndarray, "run"]:
+    """How many symbols of each length of run, 0 to longest_run zeros, 'huffman_runs' sends of these words."""
+    return np.bincount(_full_runs(np.flatnonzero(words), longest_run), minlength=longest_run + 1)
+
+
 def code_lengths(counts: Int[np.ndarray, "symbol"]) -> Int[np.ndarray, "symbol"]:
     """Lengths of the words of a Huffman code of these counts; 0 for a symbol that never comes, 1 for a lone one.
 

@@ -23,7 +23,7 @@ from cooptim.descent.checkpoint import leaf_data, leaf_like
 from cooptim.descent.compression import Compressed
 from cooptim.descent.stored import PlainLeaf, ScaledLeaf, SharedLeaf, Stored, value
 from cooptim.export.atomic import write_bytes
-from cooptim.export.codes import decode, encode
+from cooptim.export.codes import decode, encode, run_counts
 from cooptim.export.weights_file import flat_leaves
 from cooptim.hardware.stream_size import (
     bitmask_stream_bits,
@@ -47,7 +47,9 @@ class LeafSize:
 
     Attributes:
       code: of its stream, or how it is kept. density: share of non-zero words. coded: bytes of the stream, or of all.
-      table: bytes of its table. estimated: bytes of the stream by the differentiable law of `stream_size`.
+      table: bytes of its table.
+      estimated: bytes of the stream by the differentiable laws of `stream_size`, from measured frequencies of words and
+        of runs. by_density: the same from frequencies of words and densities of blocks of rows alone.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LeafSize:
     coded: int
     table: int
     estimated: float
+    by_density: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,9 +181,10 @@ def _packed_leaf(name: str, leaf: Stored) -> tuple[list[Any], bytes, LeafSize]:
         table = leaf.table[:entries].tobytes()
         stream, turned, code = _shortest(leaf.labels, leaf.bits)
         described = [leaf.table.dtype.name, entries, leaf.bits, int(turned)]
-        estimated = _estimated_bytes(_ordered(leaf.labels, turned), leaf.bits, stream)
+        words = _ordered(leaf.labels, turned).astype(np.int64)
+        estimated, by_density = (_estimated_bytes(words, leaf.bits, stream, runs) for runs in (True, False))
         density = float(np.mean(leaf.labels != 0)) if leaf.labels.size else 1.0
-        size = LeafSize(name, leaf.labels.size, code, density, len(stream), len(table), estimated)
+        size = LeafSize(name, leaf.labels.size, code, density, len(stream), len(table), estimated, by_density)
         content = table + stream
         return [name, list(leaf.labels.shape), leaf.dtype, "shared", len(content), *described], content, size
     if isinstance(leaf, ScaledLeaf):
@@ -188,7 +192,7 @@ def _packed_leaf(name: str, leaf: Stored) -> tuple[list[Any], bytes, LeafSize]:
         form = "int8"
     else:
         content, array, form = leaf.numbers.tobytes(), leaf.numbers, leaf.numbers.dtype.name
-    size = LeafSize(name, array.size, form, 1.0, len(content), 0, float(len(content)))
+    size = LeafSize(name, array.size, form, 1.0, len(content), 0, float(len(content)), float(len(content)))
     return [name, list(array.shape), leaf.dtype, form, len(content)], content, size
 
 
@@ -236,8 +240,8 @@ def _shortest(labels: Integer[np.ndarray, "..."], bits: int) -> tuple[bytes, boo
     return min(found, key=lambda one: len(one[0]))
 
 
-def _estimated_bytes(words: Integer[np.ndarray, "row word"], bits: int, stream: bytes) -> float:
-    """Size of the stream by the law of its code, from densities of rows and frequencies of words alone."""
+def _estimated_bytes(words: Integer[np.ndarray, "row word"], bits: int, stream: bytes, measured: bool) -> float:
+    """Size of the stream by the law of its code; with runs `measured`, or those of the densities of blocks of rows."""
     code, run = stream[2], int.from_bytes(stream[4:6], "little")
     count, shares = float(words.size), np.bincount(words.reshape(-1), minlength=2**bits) / words.size
     density = _densities(words)
@@ -248,7 +252,8 @@ def _estimated_bytes(words: Integer[np.ndarray, "row word"], bits: int, stream: 
     if code == 2:
         return float(huffman_stream_bits(count, shares, bits)) / 8
     values = np.where(np.arange(shares.size) > 0, shares, 0.0)
-    return float(huffman_run_stream_bits(count, density, values / values.sum(), bits, run)) / 8
+    runs = run_counts(words, run) / count if measured else None
+    return float(huffman_run_stream_bits(count, density, values / values.sum(), bits, run, runs)) / 8
 
 
 def _densities(words: Integer[np.ndarray, "row word"]) -> Float[np.ndarray, "block"]:

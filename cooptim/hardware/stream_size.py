@@ -45,16 +45,21 @@ def huffman_run_stream_bits(
     value_shares: Float[ArrayLike, "symbol"],
     bits: int,
     longest_run: int,
+    runs: Float[ArrayLike, "run"] | None = None,
 ) -> Float[Array, ""]:
     """Size of so many words when runs of zeros and the non-zero words each have a Huffman code, with both tables [bit].
 
     Args:
       value_shares: frequencies of all words among the non-zero ones (that of zero is 0); they sum to 1.
       longest_run: as in `cooptim.hardware.codes.huffman_run_bits`.
+      runs: symbols a word of each length of run, as measured (`cooptim.export.codes.run_counts` over the words), for
+        zeros that do not fall independently: the size is theirs, its gradient in the densities that of the law.
     """
     full = jnp.ravel(jnp.asarray(density))
-    runs, spans = jax.vmap(lambda one: run_shares(one, longest_run))(full)
-    per_word = jnp.mean(runs / spans[:, None], axis=0)  # symbols a word, of each length of run
+    law, spans = jax.vmap(lambda one: run_shares(one, longest_run))(full)
+    per_word = jnp.mean(law / spans[:, None], axis=0)  # symbols a word, of each length of run
+    if runs is not None:
+        per_word = jnp.asarray(runs) + (per_word - jax.lax.stop_gradient(per_word))
     run_table = table_bits(per_word, run_symbol_bits(longest_run))
     values = jnp.mean(full) * huffman_bits(value_shares)
     return HEADER_BITS + run_table + table_bits(value_shares, bits) + words * (huffman_bits(per_word) + values)

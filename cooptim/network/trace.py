@@ -215,6 +215,15 @@ def trace(
     return network_of(program, x, rngs, batch_axis)
 
 
+def retraced(network: Network, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree = None) -> Network:
+    """The Network of the same function with other leaves, of other shapes where the function takes them.
+
+    Raises whatever the function raises when it does not take them, and as `trace` does.
+    """
+    program = dataclasses.replace(network.program, params=params, state=state)
+    return network_of(program, x, rngs, network.batch_axis)
+
+
 def network_of(program: Program, x: PyTree, rngs: PyTree = None, batch_axis: int = 0) -> Network:
     """The Network of a program; arguments and errors are those of `trace`."""
     one, rngs = _first_image(_shapes(x), batch_axis), _shapes(rngs)

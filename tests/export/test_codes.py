@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cooptim.export.codes import CODES, code_lengths, decode, encode
+from cooptim.export.codes import CODES, code_lengths, decode, encode, run_counts
+from cooptim.hardware.codes import run_shares
 from cooptim.hardware.stream_size import (
     bitmask_stream_bits,
     huffman_run_stream_bits,
@@ -173,3 +174,28 @@ def test_truncated_and_longer_streams_are_named(code):
     for damaged in (whole[:-2], whole[:20], whole[:7], whole + b"\0", b"PK" + whole[2:]):
         with pytest.raises(ValueError, match="^stream: .*fetch it again"):
             decode(damaged)
+
+
+def test_measured_runs_give_the_bytes_wherever_zeros_fall_and_the_gradient_of_the_law():
+    # Zeros of two kinds of columns take turns, so that no density of a block says how they fall.
+    rng = np.random.default_rng(2)
+    chance = np.where(np.arange(30_000) // 5 % 4 == 0, 0.5, 0.01)
+    words = np.where(rng.random(30_000) < chance, rng.integers(1, 8, 30_000), 0)
+    packed = 8 * len(encode(words, 3, "huffman_runs", longest_run=7))
+    runs = run_counts(words, 7)
+    # By hand: each non-zero word ends one run, whatever whole runs of 7 zeros stand before it.
+    gaps = np.diff(np.flatnonzero(words), prepend=-1) - 1
+    assert runs[:7].tolist() == np.bincount(gaps % 7, minlength=7).tolist() and runs[7] == (gaps // 7).sum()
+    shares = np.bincount(words, minlength=8) / np.count_nonzero(words) * (np.arange(8) > 0)
+    density = np.array([np.mean(words != 0)])
+
+    def runs_of(d):
+        chances, span = run_shares(d[0], 7)
+        return np.asarray(chances / span)
+
+    size = jax.jit(jax.value_and_grad(lambda d, runs: huffman_run_stream_bits(30_000.0, d, shares, 3, 7, runs)))
+    assert abs(float(size(density, runs / 30_000)[0]) - packed) <= 4 * 8
+    by_law, slope = size(density, runs_of(density))
+    assert abs(float(by_law) / packed - 1) > 0.05
+    low, high = (float(size(density + move, runs_of(density + move))[0]) for move in (-1e-6, 1e-6))
+    assert float(slope[0]) == pytest.approx((high - low) / 2e-6, rel=1e-4)

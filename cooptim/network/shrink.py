@@ -1,0 +1,155 @@
+"""A smaller network: channels taken out of the layer that makes them and of all that reads them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from cooptim.network.channels import Channel, bundles, channels, removed, silenced
+from cooptim.network.trace import Network, retraced
+
+PyTree = Any
+SCORES = ("l1", "scale")
+_CLOSE = 1e-4  # of the largest output: how far the smaller network may be from the silenced one
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrunk:
+    """A smaller network, its leaves in `network.params` and `network.state`.
+
+    Attributes:
+      channels: by the weights that make them, (before, after).
+      error: largest difference of its output to that of the same network with zeros in place of what was removed, over
+        the largest output.
+    """
+
+    network: Network
+    channels: Mapping[str, tuple[int, int]]
+    error: float
+
+
+class UnshrinkableError(ValueError):
+    """A network whose channels cannot be removed; the message names them."""
+
+
+def channel_scores(
+    network: Network, params: PyTree, found: Sequence[Channel], score: str = "l1"
+) -> Float[np.ndarray, "channel"]:
+    """How much each channel matters; the least is removed first.
+
+    Args:
+      score: 'l1', the mean magnitude of the weights that make it (Li et al., "Pruning filters for efficient ConvNets",
+        ICLR 2017); 'scale', the magnitude of its normalization's scale (Liu et al., "Network slimming", ICCV 2017).
+
+    Raises ValueError for another score, and for 'scale' where a channel has none.
+    """
+    if score not in SCORES:
+        raise ValueError(f"channels: score '{score}' is not known; use one of {', '.join(SCORES)}")
+    leaves = [np.abs(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(params)]
+    out = np.zeros(len(found))
+    for number, channel in enumerate(found):
+        used: Sequence[tuple[int, int, int]] = channel.makers
+        if score == "scale":
+            used = [at for at in channel.places if at[0] < len(leaves) and network.param_paths[at[0]].endswith("scale")]
+            if not used:
+                who = network.param_paths[channel.makers[0][0]]
+                raise ValueError(f"channels of {who}: no leaf 'scale' goes with them; use the score 'l1'")
+        out[number] = np.mean([np.mean(np.take(leaves[leaf], index, axis)) for leaf, axis, index in used])
+    return out
+
+
+def shrunk(
+    network: Network,
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    share: float | Mapping[str, float],
+    *,
+    score: str = "l1",
+    rngs: PyTree = None,
+) -> Shrunk:
+    """The network without the least of its channels: fewer outputs of a layer, fewer inputs of the next.
+
+    Every equation that a channel passes is followed (normalization, pooling, flatten, concatenation, residual sum), and
+    the network's own function is traced again with the smaller leaves.
+
+    Args:
+      x: inputs, on which the smaller network is held against the silenced one.
+      share: of channels to remove, of every layer or of each by the names of `channel_counts`; one always stays.
+      rngs: as in `trace`.
+
+    Raises ValueError for a share outside [0, 1) and for an unknown layer, UnshrinkableError, naming the channels, where
+    none can be removed, where the function does not take smaller leaves or where its output changes.
+    """
+    found = channels(network, params, state, x)
+    groups = bundles(found, network.param_paths)
+    gone, counts = _chosen(network, params, found, groups, share, score)
+    leaves, tree = jax.tree.flatten((params, state))
+    smaller_params, smaller_state = jax.tree.unflatten(tree, removed(leaves, gone))
+    cut = [name for name, (before, after) in counts.items() if after < before]
+    try:
+        smaller = retraced(network, smaller_params, smaller_state, x, rngs)
+        found_y = smaller.apply(smaller_params, smaller_state, x)[0]
+    except Exception as error:  # whatever the user's function does with shapes that it did not expect
+        reason = " ".join(str(error).split())[:200]
+        raise UnshrinkableError(
+            f"{network.workload.name}: its function does not take fewer channels of {', '.join(cut)} "
+            f"({type(error).__name__}: {reason}); write sizes as those of its arrays (x.shape), leave these layers out "
+            "with a share of 0, or build the smaller model and trace that"
+        ) from error
+    silent = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in silenced(leaves, gone)])
+    error = _apart(found_y, network.apply(*silent, x)[0])
+    if not error <= _CLOSE:
+        raise UnshrinkableError(
+            f"{network.workload.name}: without channels of {', '.join(cut)} its output is {error:.2g} of its largest "
+            "away from that of the network with zeros in their place, as where a constant of the program counts them; "
+            "leave these layers out with a share of 0"
+        )
+    return Shrunk(smaller, counts, error)
+
+
+def channel_counts(network: Network, params: PyTree, state: PyTree, x: PyTree) -> dict[str, int]:
+    """Number of channels that can be removed, by the weights that make them; tied layers are joined by '+'."""
+    found = channels(network, params, state, x)
+    return {name: len(numbers) for name, numbers in bundles(found, network.param_paths).items()}
+
+
+def _chosen(network, params, found, groups, share, score):  # type: ignore[no-untyped-def]
+    """(channels to remove, (before, after) by name)."""
+    if not groups:
+        raise UnshrinkableError(
+            f"{network.workload.name}: no layer has channels that can be removed: what they make reaches the output, a "
+            "sum over channels or an equation that is not followed"
+        )
+    shares = dict(share) if isinstance(share, Mapping) else dict.fromkeys(groups, share)
+    for name, one in shares.items():
+        if name not in groups:
+            raise ValueError(
+                f"channels of '{name}' cannot be removed, or there is no such layer; legal: {', '.join(groups)}"
+            )
+        if not 0.0 <= one < 1.0:
+            raise ValueError(f"channels of {name}: share {one:g} is out of range; legal are 0 up to, without, 1")
+    scores = channel_scores(network, params, found, score)
+    gone: list[Channel] = []
+    counts = {}
+    for name, numbers in groups.items():
+        ranked = sorted(numbers, key=lambda number: (scores[number], number))
+        cut = min(round(shares.get(name, 0.0) * len(numbers)), len(numbers) - 1)
+        gone += [found[number] for number in ranked[:cut]]
+        counts[name] = (len(numbers), len(numbers) - cut)
+    return gone, counts
+
+
+def _apart(found: PyTree, wanted: PyTree) -> float:
+    """Largest difference over the largest magnitude; infinite where shapes differ or a number is none."""
+    worst = 0.0
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.shape != b.shape or not np.all(np.isfinite(a) & np.isfinite(b)):
+            return float("inf")
+        worst = max(worst, float(np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1e-30)))
+    return worst
