@@ -1,7 +1,8 @@
 """Which weights to prune, and pruning in rounds with training between them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -105,10 +106,11 @@ def prune_in_rounds(
     trainer: Trainer,
     params: Any,
     state: Any,
-    sparsities: Sequence[Sparsity],
+    sparsities: Sequence[Any],
     lesson: Lesson,
     *,
     allocation: str = "lamp",
+    masks_of: Callable[[Any, Any], Masks] | None = None,
     teacher: Teacher | None = None,
     least_accuracy: float = 0.0,
     progress: Any = None,
@@ -119,15 +121,18 @@ def prune_in_rounds(
 
     Args:
       sparsities: of each round, rising. lesson: of each round, its order counting up.
+      masks_of: (params, what the round asks for) -> masks, in place of `magnitude_masks`; then `sparsities` are what it
+        takes, such as the targets of `energy_pruning.energy_aware_masks`.
 
     Source: Han, Pool, Tran, Dally, "Learning both weights and connections" (NeurIPS 2015).
     """
-    for sparsity in sparsities:
-        require_sparsity(trainer.network, sparsity)
+    if masks_of is None:
+        for sparsity in sparsities:
+            require_sparsity(trainer.network, sparsity)
+        masks_of = functools.partial(magnitude_masks, trainer.network, allocation=allocation)
     weights, found = free_weights(params), []
     for number, sparsity in enumerate(sparsities):
-        masks = magnitude_masks(trainer.network, built(weights), sparsity, allocation)
-        weights = dataclasses.replace(weights, masks=masks)
+        weights = dataclasses.replace(weights, masks=masks_of(built(weights), sparsity))
         stretch = dataclasses.replace(lesson, name=f"{lesson.name} {number + 1}", order=lesson.order + number)
         weights, state = trainer.train(weights, state, stretch, teacher, progress)
         kept = built(weights)

@@ -64,6 +64,9 @@ class Lesson:
 class Teacher:
     """A network whose outputs a smaller one learns: softened by `temperature`, with this share of the loss.
 
+    Attributes:
+      network: whose params these are; None for that of the Trainer.
+
     Source: Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network" (2015).
     """
 
@@ -71,6 +74,7 @@ class Teacher:
     state: Any
     share: float = 0.5
     temperature: float = 4.0
+    network: Network | None = None
 
 
 def free_weights(params: Any) -> Weights:
@@ -131,12 +135,13 @@ class Trainer:
             progress.stage(lesson.name, lesson.steps)
         weights, state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (weights, state))
         moments = _ADAM.init((weights.params, weights.tables))
-        goals = None if teacher is None else self._goals(teacher)
+        teach = None if teacher is None else self._logits(teacher)
+        goals = None if teach is None else self._goals(teach)
         key = jax.random.key(self.seed + 1000 * lesson.order)
         for step in range(lesson.steps):
             cosine = _END_SHARE + (1.0 - _END_SHARE) * 0.5 * (1.0 + math.cos(math.pi * step / lesson.steps))
             own = jax.random.fold_in(key, step)
-            x, y, goal = self._batch(lesson.order, step, own, teacher, goals)
+            x, y, goal = self._batch(lesson.order, step, own, teach, goals)
             rates = (np.float32(lesson.rate * cosine), np.float32(lesson.table_share * lesson.rate * cosine))
             soft = None if teacher is None else (np.float32(teacher.share), np.float32(teacher.temperature))
             weights, state, moments, loss = self._step(weights, state, moments, x, y, goal, rates, soft, own)
@@ -157,7 +162,7 @@ class Trainer:
         batches = (self.data.batch(self.seed + 7, step, self.batch)[0] for step in range(steps))
         return self.measure.settled(params, state, None, batches)
 
-    def _batch(self, order, step, key, teacher, goals):  # type: ignore[no-untyped-def]
+    def _batch(self, order, step, key, teach, goals):  # type: ignore[no-untyped-def]
         """(images, labels, the teacher's logits) of a step."""
         seed = self.seed + 1000 * order
         x, y = self.data.batch(seed, step, self.batch)
@@ -167,9 +172,9 @@ class Trainer:
         changed = augmentation(self.augment, self.data.image_shape)
         if changed is not None:
             x = self._augmented(jax.random.fold_in(key, _AUGMENT), x)
-        return x, y, None if teacher is None else self._logits(teacher.params, teacher.state, x)
+        return x, y, None if teach is None else teach(x)
 
-    def _goals(self, teacher: Teacher) -> np.ndarray | None:
+    def _goals(self, teach: Any) -> np.ndarray | None:
         """The teacher's logits of every training image, or None where images differ from step to step."""
         if self.data.stream is not None or self.augment != "none":
             return None
@@ -178,14 +183,21 @@ class Trainer:
         starts = [*range(0, len(x) - size, size), len(x) - size]
         out: np.ndarray | None = None
         for start in starts:
-            part = np.asarray(self._logits(teacher.params, teacher.state, x[start : start + size]))
+            part = np.asarray(teach(x[start : start + size]))
             out = np.zeros((len(x), part.shape[1]), part.dtype) if out is None else out
             out[start : start + size] = part
         return out
 
+    def _logits(self, teacher: Teacher) -> Any:
+        """The teacher as a function of images."""
+        network = self.network if teacher.network is None else teacher.network
+        if network not in self._programs:
+            self._programs[network] = compiled(lambda params, state, x: network.apply(params, state, x)[0])
+        return functools.partial(self._programs[network], teacher.params, teacher.state)
+
     @functools.cached_property
-    def _logits(self) -> Any:
-        return compiled(lambda params, state, x: self.network.apply(params, state, x)[0])
+    def _programs(self) -> dict[Network, Any]:
+        return {}
 
     @functools.cached_property
     def _augmented(self) -> Any:

@@ -102,14 +102,14 @@ def shrunk(
             "with a share of 0, or build the smaller model and trace that"
         ) from error
     silent = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in silenced(leaves, gone)])
-    error = _apart(found_y, network.apply(*silent, x)[0])
-    if not error <= _CLOSE:
+    apart = _apart(found_y, network.apply(silent[0], silent[1], x)[0])
+    if not apart <= _CLOSE:
         raise UnshrinkableError(
-            f"{network.workload.name}: without channels of {', '.join(cut)} its output is {error:.2g} of its largest "
+            f"{network.workload.name}: without channels of {', '.join(cut)} its output is {apart:.2g} of its largest "
             "away from that of the network with zeros in their place, as where a constant of the program counts them; "
             "leave these layers out with a share of 0"
         )
-    return Shrunk(smaller, counts, error)
+    return Shrunk(smaller, counts, apart)
 
 
 def channel_counts(network: Network, params: PyTree, state: PyTree, x: PyTree) -> dict[str, int]:
