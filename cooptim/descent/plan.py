@@ -30,7 +30,7 @@ class KnobRates:
     input_log2_step: float = 1e-2
     input_log2_range: float = 1e-2
     weight_log2_scale: float = 1e-2
-    codebook: float = 1e-2
+    codebook: float = 1e-3
     mode_logits: float = 2e-2
     tiling_logits: float = 5e-2
     supply: float = 3e-2

@@ -27,6 +27,8 @@ from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.ranges import extremes
 from cooptim.network.trace import Network
+from cooptim.relax.codebook import table_of
+from cooptim.relax.method import method_of
 
 # Range over standard deviation that loses least to rounding and clipping together, by width [bit]: for signed normal
 # data with 2^b - 1 levels, and for its positive half with 2^b levels.
@@ -146,11 +148,25 @@ def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
     input_max = np.minimum(input_max, clip * seen.input_rms)
     start = (jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
     if not any(method.scaled for method in task.space.methods):
-        return task.init(*start)
+        return _with_clusters(task, params, task.init(*start))
     # A channel is clipped by the share by which its layer is.
     shares = weight_max / np.maximum(seen.weight_max, np.finfo(np.float32).tiny)
     channels = zip(shares, _channels(task, params, state), strict=True)
-    return task.init(*start, tuple(share * most for share, most in channels))
+    return _with_clusters(task, params, task.init(*start, tuple(share * most for share, most in channels)))
+
+
+def _with_clusters(task: Task, params: Any, knobs: Knobs) -> Knobs:
+    """The knobs with tables clustered on the weights where these are stored as they are used."""
+    if knobs.codebook is None:
+        return knobs
+    leaves, tables = jax.tree.leaves(params), list(knobs.codebook)
+    for leaf, rows, _ in task.network.masked_leaves:
+        for row in np.ravel(rows):
+            bits = method_of(task.space.methods, int(row)).label_bits
+            if bits is not None:
+                entries = table_of(np.append(np.asarray(leaves[leaf]).reshape(-1), 0.0), bits)
+                tables[int(row)] = jnp.asarray(entries, tables[int(row)].dtype)
+    return dataclasses.replace(knobs, codebook=tuple(tables))
 
 
 def _channels(task: Task, params: Any, state: Any) -> tuple[Any, ...]:

@@ -207,6 +207,11 @@ def _scale_faults(space: DesignSpace, design: Design) -> list[Fault]:
         elif not ((0 < scale) & (scale < np.inf)).all():
             text = "a factor of its output channels is not above 0 and finite"
             found.append(Fault(name, "weight_scale", text, wanted))
+        table = np.asarray(() if design.codebook is None else design.codebook[i])
+        entries = method_of(space.methods, i).entries
+        if table.size != entries or not np.isfinite(table).all():
+            text = f"codebook of {table.size} values, its method asks for {entries} that are finite"
+            found.append(Fault(name, "codebook", text, f"write {entries} numbers"))
     return found
 
 

@@ -18,6 +18,7 @@ from cooptim.hardware.mechanisms import array_bits, held_bits, least_bits, most_
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
+from cooptim.relax.codebook import linear_table
 from cooptim.relax.method import Method, method_of, require_divides, require_methods
 from cooptim.workload import Workload
 
@@ -58,7 +59,8 @@ class DesignSpace:
                     f"{layer.name}: {self.machine.name} takes weights of {self.most_bits[0]:g} b, their sign alone, "
                     f"which {method.weights} with pattern {method.pattern} is not; use step_range or sign without one"
                 )
-            if layer.kind == "matmul" and (method.per_channel or method.pattern or method.weights == "sign"):
+            alone = method.weights in ("sign", "codebook")
+            if layer.kind == "matmul" and (method.per_channel or method.pattern or alone):
                 raise ValueError(
                     f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern; "
                     "leave its method at the default"
@@ -116,6 +118,7 @@ class DesignSpace:
         scale = self._scales(weight_max, channel_max)
         operands = init_operands(weight_max, input_max, self.input_signed, weight_bits, input_bits, scale)
         dtype = operands.weight_log2_step.dtype
+        operands = dataclasses.replace(operands, codebook=self._codebooks(jnp.asarray(weight_max, dtype)))
         supply = self.machine.supply
         share = (supply.nominal_v - supply.floor_v) / (supply.ceiling_v - supply.floor_v)
         share = jnp.clip(share, 0.02, 0.98)
@@ -135,6 +138,16 @@ class DesignSpace:
         """Factors that the weights of a layer have: one an output channel where its method says so, else 0."""
         bounds = self.workload.layers[layer].bounds
         return bounds.G * bounds.K if method_of(self.methods, layer).scaled else 0
+
+    def _codebooks(self, weight_max):  # type: ignore[no-untyped-def]
+        """Evenly spaced tables up to the largest magnitudes; None where no layer's method has one."""
+        entries = [method_of(self.methods, i).label_bits for i in range(len(self.workload.layers))]
+        if all(bits is None for bits in entries):
+            return None
+        return tuple(
+            weight_max[i] * jnp.asarray(linear_table(1.0, bits), weight_max.dtype) if bits else weight_max[:0]
+            for i, bits in enumerate(entries)
+        )
 
     def _scales(self, weight_max, channel_max):  # type: ignore[no-untyped-def]
         """Largest magnitude of each channel over its layer's; 1 where a channel is all zero or nothing is known."""

@@ -151,12 +151,12 @@ def _method(who: str, layer: Mapping[str, Any]) -> Method:
     if not isinstance(said, dict) or set(said) - set(_METHOD):
         raise ValueError(f"{who}: method is {said!r}; write an object with fields of {', '.join(_METHOD)}")
     pattern = said.get("pattern")
-    kinds = {"weights": str, "inputs": str, "per_channel": bool, "pattern": list}
+    kinds = {"weights": str, "inputs": str, "per_channel": bool, "pattern": list, "label_bits": int}
     odd = [name for name, value in said.items() if not isinstance(value, kinds[name])]
     if odd or (pattern is not None and [type(n) for n in pattern] != [int, int]):
         raise ValueError(
-            f"{who}: method is {said!r}; write names of quantizers, true or false for per_channel and a pattern as "
-            "[N, M], such as [2, 4]"
+            f"{who}: method is {said!r}; write names of quantizers, true or false for per_channel, a pattern as "
+            "[N, M], such as [2, 4], and label_bits as a whole number"
         )
     try:
         return Method(**said | ({} if pattern is None else {"pattern": (pattern[0], pattern[1])}))

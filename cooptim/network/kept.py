@@ -14,7 +14,7 @@ from cooptim.network.flow import Path
 from cooptim.network.interpret import measure_dtype
 from cooptim.network.nest import Axes
 from cooptim.network.plan import Plan, Site
-from cooptim.relax import bitwidth, mask
+from cooptim.relax import bitwidth, codebook, mask
 from cooptim.relax.method import PLAIN, Method, method_of, n_of_m, require_divides, require_methods, spread
 from cooptim.relax.quantizers import INPUT_QUANTIZERS, WEIGHT_QUANTIZERS, Operand, Words, largest_level
 
@@ -78,6 +78,11 @@ def _require_axes(name: str, site: Site, method: Method) -> None:
             f"{name}: its weights have no axis of output channels that could be told (data on both sides, a ragged "
             "product, a convolution of weights or a closed custom rule), and per_channel, pattern and sign need one; "
             "leave its method at the default"
+        )
+    if method.weights == "codebook" and site.scans:
+        raise ValueError(
+            f"{name}: it stands in a scan over differing weights, where a codebook is not carried; use step_range "
+            "there, or unroll the scan"
         )
     if method.scaled and site.scans:
         raise ValueError(
@@ -144,6 +149,10 @@ def weights(site: Operated, w: Any, knobs: SiteKnobs, threshold: Any, method: Me
         return _step_range(left, knobs, threshold)
     exact = knobs.weight_bits >= bitwidth.OFF_BITS
     left = thresholded(left, threshold)
+    if method.weights == "codebook":
+        table = knobs.codebook.astype(left.dtype)
+        share = jnp.where(exact, mask.density(left, jnp.zeros((), left.dtype)), codebook.nonzero_share(left, table))
+        return jnp.where(exact, left, codebook.shared(left, table)), share.astype(measure_dtype())
     scale = spread(knobs.weight_scale, w.shape, _axes(site).channels) if method.scaled else jnp.ones((), w.dtype)
     operand = Operand(
         knobs.weight_bits, knobs.weight_step, knobs.weight_range, True, w.size, _summed(site, method)
@@ -214,9 +223,14 @@ def _input_share(x: Any, knobs: SiteKnobs, signed: bool) -> Any:
 def weight_unit(site: Operated, words: Any, knobs: SiteKnobs, method: Method) -> tuple[Any, Any]:
     """What one unit of a stored weight is worth, and the largest magnitude; they broadcast against the words.
 
-    Raises ValueError for dorefa, whose words lie half a unit beside the whole numbers.
+    Raises ValueError for dorefa, whose words lie half a unit beside the whole numbers, and for a codebook.
     """
     step, range_ = knobs.weight_step, knobs.weight_range
+    if method.weights == "codebook":
+        raise ValueError(
+            "codebook weights: their values are no whole numbers of a unit, and are neither misread nor exported as "
+            "integers; use lsq or step_range"
+        )
     if method.weights == "dorefa":
         raise ValueError(
             "dorefa weights: their levels are odd halves of a unit, not whole numbers, and are neither misread nor "

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from cooptim.relax.mask import density
+from cooptim.relax.rounding import replace_gradient
+
 MOST_LABEL_BITS = 8  # the widest table has 256 entries
 _COMPARED = 32  # entries up to which comparing with all thresholds is cheaper than a binary search
 
@@ -46,6 +49,22 @@ def _shared_jvp(operands, tangents):  # type: ignore[no-untyped-def]
     (w, table), (dw, dtable) = operands, tangents
     found = labels(w, table)
     return table[found], dw + jnp.where(table == 0, 0.0, dtable)[found].astype(dw.dtype)
+
+
+def nonzero_share(w: Float[Array, "*n"], table: Float[Array, "entry"]) -> Float[Array, ""]:
+    """Share of weights whose nearest entry is not 0, exact; gradient of `mask.density` at half the least magnitude."""
+    least = jnp.min(jnp.where(table == 0, jnp.inf, jnp.abs(table)))
+    counted = jnp.mean((shared(w, table) != 0).astype(w.dtype))
+    half = jax.lax.stop_gradient(jnp.where(jnp.isfinite(least), 0.5 * least, 0.0)).astype(w.dtype)
+    return replace_gradient(counted, density(w, half))
+
+
+def linear_table(largest: float, label_bits: int) -> Float[np.ndarray, "entry"]:
+    """0 and 2^label_bits - 1 values evenly from -largest to largest, a positive one more than negative ones."""
+    up = 2 ** (label_bits - 1)
+    positive = np.arange(1, up + 1) / up
+    negative = np.arange(-(up - 1), 0) / max(up - 1, 1)
+    return largest * np.concatenate([[0.0], negative, positive])
 
 
 def clustered(

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cooptim.relax.codebook import MOST_LABEL_BITS
 from cooptim.relax.rounding import replace_gradient
 
-# Learned step and range, with the width that follows, or one of `cooptim.relax.quantizers`.
-WEIGHTS: tuple[str, ...] = ("step_range", "lsq", "dorefa", "sign", "ternary", "blend")
+# Learned step and range, with the width that follows, one of `cooptim.relax.quantizers`, or `cooptim.relax.codebook`.
+WEIGHTS: tuple[str, ...] = ("step_range", "lsq", "dorefa", "sign", "ternary", "blend", "codebook")
 INPUTS: tuple[str, ...] = ("step_range", "lsq", "pact", "dorefa", "sign", "blend")
 _SCALED = ("step_range", "lsq", "blend")  # have a step or a range that a factor a channel can multiply
 _WITHOUT_ZERO = ("dorefa", "sign")
@@ -27,15 +28,17 @@ class Method:
       per_channel: each output channel has a factor of its own on step and range of the weights ('step_range', 'lsq',
         'blend'), or takes its scale from its own weights ('ternary'; 'sign' always does).
       pattern: (N, M) keeps the N largest of each M consecutive weights of an output channel, channels innermost.
+      label_bits: of 'codebook', whose weights are labels of 2^label_bits values, 0 among them; None for the others.
 
-    Raises ValueError for a name that is not known, a pattern outside 1 <= N < M <= 32 or of words without a zero, and
-    channels of 'dorefa', which has one scale.
+    Raises ValueError for a name that is not known, a pattern outside 1 <= N < M <= 32 or of words without a zero,
+    channels of 'dorefa' and 'codebook', which have one scale, and label bits outside 1..8 or without a codebook.
     """
 
     weights: str = "step_range"
     inputs: str = "step_range"
     per_channel: bool = False
     pattern: tuple[int, int] | None = None
+    label_bits: int | None = None
 
     def __post_init__(self) -> None:
         for what, name, legal in (("weights", self.weights, WEIGHTS), ("inputs", self.inputs, INPUTS)):
@@ -43,6 +46,7 @@ class Method:
                 raise ValueError(f"method: quantizer '{name}' of {what} is not known; use one of {', '.join(legal)}")
         if self.per_channel and self.weights == "dorefa":
             raise ValueError("method: dorefa normalizes a whole tensor, not per_channel; use step_range, lsq or blend")
+        self._require_labels()
         if self.pattern is None:
             return
         if not self.has_zero:
@@ -57,6 +61,18 @@ class Method:
                 f"1 <= N < M <= {_LARGEST_GROUP}, such as (2, 4)"
             )
 
+    def _require_labels(self) -> None:
+        legal = type(self.label_bits) is int and 1 <= self.label_bits <= MOST_LABEL_BITS
+        if self.weights == "codebook" and not legal:
+            raise ValueError(
+                f"method: codebook with {self.label_bits} label_bits; legal are whole numbers from 1 to "
+                f"{MOST_LABEL_BITS}"
+            )
+        if self.weights != "codebook" and self.label_bits is not None:
+            raise ValueError(f"method: label_bits {self.label_bits} of {self.weights} weights; they are for codebook")
+        if self.weights == "codebook" and self.per_channel:
+            raise ValueError("method: a codebook serves a whole tensor, not per_channel; use step_range, lsq or blend")
+
     @property
     def scaled(self) -> bool:
         """Whether the weights have a learned factor a channel."""
@@ -70,7 +86,13 @@ class Method:
     @property
     def fixed_bits(self) -> tuple[float | None, float | None]:
         """Width of weights and inputs where it is part of the method [bit]; None where it is learned or chosen."""
-        return _FIXED_BITS.get(self.weights), _FIXED_BITS.get(self.inputs)
+        own = _FIXED_BITS.get(self.weights) if self.label_bits is None else float(self.label_bits)
+        return own, _FIXED_BITS.get(self.inputs)
+
+    @property
+    def entries(self) -> int:
+        """Values in the table of the weights; 0 for a method without one."""
+        return 0 if self.label_bits is None else 2**self.label_bits
 
 
 PLAIN = Method()

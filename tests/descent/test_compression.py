@@ -143,6 +143,9 @@ def test_masks_by_hand():
     assert flat(magnitude_masks(network, params, 1 / 6)) == [[1, 1], [1, 0, 1, 1]]
     assert flat(magnitude_masks(network, params, 2 / 6)) == [[1, 0], [1, 0, 1, 1]]
     assert magnitude_masks(network, params, {"w": 0.5})[0] is None
+    # w: 1, 4/13 = 0.31, 4/17 = 0.24; v: 1, 0.36/1.36 = 0.26, 0.007. Over the sum of all squares w's two were equal.
+    network, params = tiny([[3.0, 2.0, 2.0]], [[1.0], [0.6], [0.1]])
+    assert flat(magnitude_masks(network, params, 0.5)) == [[1, 0, 0], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ def test_clusters_by_hand():
     np.testing.assert_allclose(clustered(np.array([0.0, 1.0, 9.0, 10.0]), 2), [0.5, 9.5])
     np.testing.assert_allclose(clustered(np.array([11.0, 0.0, 10.0, 1.0, 9.0]), 3), [0.5, 5.5, 10.0])
     np.testing.assert_allclose(clustered(np.array([3.0, 3.0]), 2), [3.0, 3.0])
+    np.testing.assert_allclose(clustered(np.array([0.0, 4.0, 10.0]), 3), [0.0, 4.0, 10.0])  # one value is a mean too
 
 
 def test_clusters_are_those_of_plain_lloyd():

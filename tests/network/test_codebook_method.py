@@ -1,0 +1,105 @@
+"""Weights as labels of a table: a method of a layer, from knobs over the forward pass to price and file."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cooptim
+from cooptim.design.legal import violations
+from cooptim.design.space import DesignSpace
+from cooptim.export import load_design, save_design
+from cooptim.network.kept import weight_unit
+from cooptim.relax.codebook import linear_table, nonzero_share
+from cooptim.relax.mask import density
+from cooptim.relax.method import PLAIN, Method
+
+CODEBOOK = Method("codebook", label_bits=2)
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.asarray(rng.normal(size=(6, 5))), "b": jnp.asarray(rng.normal(size=(5, 2)))}
+    network = cooptim.trace(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, np.zeros((1, 6)))
+    machine = cooptim.load_machine("dvafs_sized")
+    table = cooptim.tilings(network.workload, machine, most=3)
+    space = DesignSpace(network.workload, machine, table, (True, True), (CODEBOOK, PLAIN))
+    return network, params, space, space.init(jnp.array([2.0, 2.5]), jnp.ones(2), 4.0, 8.0)
+
+
+def test_a_table_starts_evenly_and_its_labels_are_the_width(case):
+    _, _, space, knobs = case
+    np.testing.assert_allclose(knobs.codebook[0], [0.0, -2.0, 1.0, 2.0])
+    assert knobs.codebook[1].size == 0
+    np.testing.assert_allclose(linear_table(8.0, 3), [0, -8, -16 / 3, -8 / 3, 2, 4, 6, 8])
+    np.testing.assert_allclose(linear_table(3.0, 1), [0.0, 3.0])
+    design = space.decode(knobs, 1.0)
+    assert design.weight_bits.tolist() == [2.0, 4.0]
+
+
+def test_the_forward_pass_takes_the_nearest_value_and_its_gradient_reaches_table_and_weights(case):
+    network, params, space, knobs = case
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 6)))
+    values = np.array([0.0, -1.1, 0.7, 1.9])
+    knobs = dataclasses.replace(knobs, codebook=(jnp.asarray(values), knobs.codebook[1]))
+    w = np.asarray(params["a"])
+    cut = 2.0 ** float(knobs.log2_threshold[0])
+    left = np.where(np.abs(w) > cut, w, 0.0)
+    label = np.abs(left[..., None] - values).argmin(-1)
+
+    def out(params, knobs):
+        y, _, stats = network.apply(params, {}, x, space.decode(knobs, 1.0), off=("a/I", "b"))
+        return jnp.sum(y[:, 0]), (y, stats)
+
+    (d_params, d_knobs), (y, stats) = jax.jit(jax.grad(out, argnums=(0, 1), has_aux=True))(params, knobs)
+    np.testing.assert_allclose(y, np.tanh(np.asarray(x) @ values[label]) @ np.asarray(params["b"]), rtol=1e-12)
+    assert float(stats.weight_density[0]) == pytest.approx(np.mean(label != 0))
+    # The gradient in a weight that was not cut, summed over the weights of an entry; the zero entry has none.
+    hidden = np.asarray(x) @ values[label]
+    by_weight = np.asarray(x).T @ ((1 - np.tanh(hidden) ** 2) * np.asarray(params["b"])[:, 0])
+    np.testing.assert_allclose(d_params["a"], by_weight, rtol=1e-9)
+    sums = [by_weight[label == k].sum() if k else 0.0 for k in range(4)]
+    np.testing.assert_allclose(d_knobs.codebook[0], sums, rtol=1e-9)
+
+
+def test_the_share_of_nonzero_labels_is_counted_and_has_the_slope_of_a_ramp():
+    w, table = jnp.asarray([0.2, -0.6, 1.4, 0.0, -0.1]), jnp.asarray([0.0, 1.0, -1.0])
+    assert float(nonzero_share(w, table)) == 2 / 5
+    slope = jax.grad(nonzero_share)(w, table)
+    np.testing.assert_allclose(slope, jax.grad(lambda w: density(w, jnp.asarray(0.5)))(w))
+
+
+def test_a_design_with_a_table_is_legal_saved_and_read_back(case, tmp_path):
+    network, _, space, knobs = case
+    from cooptim.design.legal import snap
+
+    design = snap(space, space.decode(knobs, 1.0))
+    assert violations(space, design) == []
+    save_design(tmp_path / "d.json", network.workload, space.machine, design, tilings=space.tilings)
+    back = load_design(tmp_path / "d.json", network.workload, space.machine, tilings=space.tilings)
+    assert back.methods == (CODEBOOK, PLAIN)
+    np.testing.assert_allclose(back.codebook[0], design.codebook[0], rtol=1e-6)
+    short = dataclasses.replace(design, codebook=(design.codebook[0][:3], design.codebook[1]))
+    assert violations(space, short) == ["a: codebook of 3 values, its method asks for 4 that are finite"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"weights": "codebook"}, "codebook with None label_bits; legal are whole numbers from 1 to 8"),
+        ({"weights": "codebook", "label_bits": 9}, "codebook with 9 label_bits"),
+        ({"label_bits": 3}, "label_bits 3 of step_range weights; they are for codebook"),
+        ({"weights": "codebook", "label_bits": 3, "per_channel": True}, "a codebook serves a whole tensor"),
+    ],
+)
+def test_methods_that_no_table_can_follow_are_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        Method(**fields)
+
+
+def test_a_codebook_has_no_integers():
+    with pytest.raises(ValueError, match="codebook weights: their values are no whole numbers of a unit"):
+        weight_unit(None, jnp.ones(2), type("K", (), {"weight_step": 1.0, "weight_range": 1.0})(), CODEBOOK)
