@@ -96,11 +96,12 @@ def test_a_residual_sum_ties_and_a_concatenation_shifts():
 def normalized(p, x):
     y = conv(x, p["a"])
     y = y - jnp.mean(y, axis=-1, keepdims=True)  # over channels: fewer would be another mean
-    return jnp.mean(conv(conv(y, p["deep"], groups=4), p["b"]), axis=(1, 2)) @ p["c"]
+    y = conv(conv(y, p["mix"]), p["deep"], groups=4)  # the number of groups is a constant
+    return jnp.mean(conv(y, p["b"]), axis=(1, 2)) @ p["c"]
 
 
 def test_what_a_smaller_array_would_change_stays():
-    params = drawn(a=(3, 3, 1, 4), deep=(3, 3, 1, 4), b=(1, 1, 4, 3), c=(3, 2))
+    params = drawn(a=(3, 3, 1, 4), mix=(1, 1, 4, 4), deep=(3, 3, 1, 4), b=(1, 1, 4, 3), c=(3, 2))
     network = cooptim.trace(normalized, params, X)
     assert channel_counts(network, params, {}, X) == {"b": 3}
     with pytest.raises(ValueError, match="channels of 'a' cannot be removed, or there is no such layer; legal: b"):
