@@ -10,8 +10,9 @@ import numpy as np
 from cooptim.descent.together import Program
 
 GIB = 2.0**30
-# A member's state is copied when members are put together or taken apart, and twice more to write a checkpoint.
-_COPIES = 3
+# States of a member beside the one that is stepped: where it began, taken apart, put together again, as it ended, and
+# the bytes of a checkpoint.
+_COPIES = 5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -207,4 +207,5 @@ def _stack(leaves: Sequence[Any]) -> Any:
 
 
 def _part(leaf: Any, at: int) -> Any:
-    return leaf[at] if is_key(leaf) else jnp.asarray(np.asarray(leaf)[at])
+    # A copy: what is taken out must outlive the whole, whose buffers the next call may overwrite.
+    return leaf[at] if is_key(leaf) else jnp.array(np.asarray(leaf)[at], copy=True)

@@ -57,7 +57,7 @@ def front_figure(content: Mapping[str, Any]) -> Figure:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     if seeds:
-        ax.legend(fontsize=8, frameon=False, loc="lower right")
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ def swept(monkeypatch, tmp_path):
         given.update(network=network, machine=machine.name, data=data.name, budgets=budgets, seeds=seeds, **options)
         return given["front"]
 
+    images = np.zeros((4, 8, 8, 1), np.float32)
+    data = types.SimpleNamespace(name="digits", sample=images[:1], x_train=images)
+    monkeypatch.setattr("cooptim.cli.pareto.dataset", lambda _: data)
     monkeypatch.setattr("cooptim.cli.pareto.pareto", pareto)
     monkeypatch.chdir(tmp_path)
     return given

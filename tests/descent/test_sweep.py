@@ -1,13 +1,15 @@
-"""A whole sweep at toy length: shared parents, one compile, a seed that diverges, files, resuming; no real accuracy."""
+"""A sweep at toy length: shared parents, one compile, what diverges, files, resuming; then its members in step."""
 
 import dataclasses
 import json
 import math
 import pathlib
+import types
 from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,13 +19,17 @@ from cooptim.data.dataset import split_dataset
 from cooptim.descent import sweep as module
 from cooptim.descent import together
 from cooptim.descent.budget import InfeasibleBudget
+from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.descend import descent_stage
+from cooptim.descent.finalize import Limits
 from cooptim.descent.front import Point
-from cooptim.descent.member import masked
+from cooptim.descent.loop import run_stage
+from cooptim.descent.member import all_finite, begun, masked
 from cooptim.descent.memory import Estimate, bytes_of, require_room
 from cooptim.descent.plan import quick_plan
 from cooptim.descent.sweep import Options, members_of
-from cooptim.descent.together import step_program
+from cooptim.descent.task import signed_task
+from cooptim.descent.together import Job, run_together, step_program
 from cooptim.export import load_design, load_stats, load_weights, read_result
 from cooptim.export.front_file import read_front, read_members
 
@@ -91,30 +97,42 @@ class _Runs(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def swept(asked, tmp_path_factory):
-    """Three runs in one directory, with programs that are compiled once and traced once.
+def programs():
+    """Programs by members a call, with whatever builds tasks and programs patched for this module: each task is built
+    once and each program compiled and traced once, in all the runs here."""
+    tasks, made = {}, {}
+
+    def task_once(*parts):
+        if parts[-1] not in tasks:
+            tasks[parts[-1]] = signed_task(*parts)
+        return tasks[parts[-1]]
+
+    def program_once(task, width, *parts):
+        if width not in made:
+            made[width] = step_program(task, width, *parts)
+        return made[width]
+
+    def traced_once(step):
+        chex.clear_trace_counter()
+        return chex.assert_max_traces(masked(step), n=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "signed_task", task_once)
+        patch.setattr(module, "step_program", program_once)
+        patch.setattr(together, "masked", traced_once)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def swept(asked, programs, tmp_path_factory):
+    """Three runs in one directory.
 
     In the first r4-s0 diverges and r2-s0 is killed before its fine-tuning; the second goes on and asks for r8, which no
     design can give; the third lands r4-s0 alone, where it stands.
     """
     jax.config.update("jax_enable_x64", False)
     network, machine, data, plan = asked
-    out = tmp_path_factory.mktemp("sweep")
-    tasks, programs, said = {}, {}, []
-
-    def task_once(*parts):
-        if parts[-1] not in tasks:
-            tasks[parts[-1]] = module_task(*parts)
-        return tasks[parts[-1]]
-
-    def program_once(task, width, *parts):
-        if width not in programs:
-            programs[width] = step_program(task, width, *parts)
-        return programs[width]
-
-    def traced_once(step):
-        chex.clear_trace_counter()
-        return chex.assert_max_traces(masked(step), n=1)
+    out, said = tmp_path_factory.mktemp("sweep"), []
 
     def stage_of(task, params, state, limits, *parts):
         stage, begin = descent_stage(task, params, state, limits, *parts)
@@ -125,19 +143,33 @@ def swept(asked, tmp_path_factory):
         budgets = [cooptim.Budget(energy_ratio=ratio) for ratio in ratios]
         return cooptim.pareto(network, machine, data, budgets, (0, 7), out=out, plan=plan, progress=progress, **how)
 
-    module_task = module.signed_task
     progresses = [_Progress("r2-s0 finetune0"), _Progress(), _Progress()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "signed_task", task_once)
-        patch.setattr(module, "step_program", program_once)
         patch.setattr(module, "descent_stage", stage_of)
-        patch.setattr(together, "masked", traced_once)
         with pytest.raises(_Killed):
             run(progresses[0], (4.0, 2.0), said=said.append)
         before = {path.parent.name: path.read_bytes() for path in out.glob("members/*/member.json")}
         fronts = [run(progresses[1], (4.0, 2.0, 8.0), resume=True)]
         fronts += [run(progresses[2], (4.0, 2.0, 8.0), resume=True, only=("r4-s0",))]
     return _Runs(out, fronts, [one.stages for one in progresses], list(programs), said, before)
+
+
+@pytest.fixture(scope="module")
+def members(asked, swept, programs):
+    """(programs of one and of two members a call, a function that makes jobs) on the task that was swept."""
+    jax.config.update("jax_enable_x64", False)
+    network, machine, data, plan = asked
+    start = network(0)
+    task = module.signed_task(start, machine, data, plan, 0, (False, False))
+
+    def job(name, energy_pj, seed=0, plan=plan, checkpoints=None, **stage):
+        mine = dataclasses.replace(task, seed=seed, plan=plan)
+        limits = Limits(energy_pj, 1e6, None, 0.0)
+        begin = descent_stage(mine, start.params, start.state, limits, "joint0", None)
+        return Job(name, mine, dataclasses.replace(begin[0], **stage), begin[1], checkpoints)
+
+    first = job("a", 9e3)
+    return programs[1], module.step_program(task, 2, first.stage, first.begin), job
 
 
 def _by_name(front):
@@ -187,7 +219,7 @@ def test_members_are_read_back_as_they_were(swept):
     assert read_members(swept.out) == _by_name(swept.fronts[1])
 
 
-def test_a_member_is_a_run_directory_whose_design_costs_what_it_says(swept, asked):
+def test_a_member_is_a_run_directory_whose_design_costs_what_it_says(swept, asked, members):
     network, machine, data, _ = asked
     traced, point = network(0), _by_name(swept.fronts[0])["r2-s0"]
     folder = swept.out / "members" / "r2-s0"
@@ -195,16 +227,15 @@ def test_a_member_is_a_run_directory_whose_design_costs_what_it_says(swept, aske
     assert content["energy_pj"]["final"] == point.energy_pj and len(rows) == 2
     assert content["accuracy"]["final"] == point.test_accuracy
     assert content["energy_pj"]["best_uniform"] == point.uniform_pj
+    latency_ns = content["budget"]["latency_ns"]
     design = load_design(folder / "design.json", traced.workload, machine)
     stats = load_stats(folder / "design.json", traced.workload)
-    deadline = content["budget"]["latency_ns"]
-    found = jax.jit(lambda *parts: cooptim.evaluate(traced.workload, machine, *parts, period_ns=deadline))(
-        design, stats
-    )
+    task = members[2]("a", 9e3).task  # its programs alone; nothing of the sweep
+    found = task.pricer.report(jax.tree.map(np.float32, design), jax.tree.map(np.float32, stats), latency_ns)
     assert float(found.total_energy_pj) == pytest.approx(point.energy_pj, rel=1e-5)
     params, state = load_weights(folder / "weights.npz", (traced.params, traced.state))
-    logits = jax.jit(lambda params: traced.apply(params, state, data.x_val, design)[0])(params)
-    assert float(np.mean(np.argmax(np.asarray(logits), -1) == data.y_val)) == pytest.approx(point.val_accuracy)
+    right, _ = task.measure.accuracy(params, state, jax.tree.map(np.float32, design), data.x_val, data.y_val)
+    assert right == pytest.approx(point.val_accuracy)
 
 
 def test_a_member_meets_its_own_budget(swept):
@@ -219,7 +250,7 @@ def test_the_memory_is_said_before_anything_trains(swept):
     assert found.total >= found.resident + found.call > found.resident > 100e6
 
 
-def test_a_sweep_of_another_plan_is_not_gone_on_with(swept, asked):
+def test_a_sweep_of_another_plan_is_not_gone_on_with(swept, asked, programs):
     network, machine, data, plan = asked
     with pytest.raises(ValueError, match="of another run: plan.steps 12 there, 13 here"):
         cooptim.pareto(
@@ -261,7 +292,7 @@ def test_what_is_no_sweep_is_refused_with_the_remedy(budgets, seeds, words):
         members_of(budgets, seeds)
 
 
-def test_an_energy_below_the_bound_is_refused_before_anything_trains(asked, tmp_path):
+def test_an_energy_below_the_bound_is_refused_before_anything_trains(asked, programs, tmp_path):
     network, machine, data, plan = asked
     budgets = [cooptim.Budget(energy_pj=energy, latency_ns=1e5) for energy in (1e6, 1.0)]
     with pytest.raises(InfeasibleBudget, match="energy budget 0.001 nJ is below the bound"):
@@ -300,3 +331,112 @@ def test_front_files_are_of_a_schema(swept, tmp_path):
     (tmp_path / "front.json").write_text('{"schema": "other/2"}')
     with pytest.raises(ValueError, match="schema 'other/2'; this version reads 'cooptim-front/1'"):
         read_front(tmp_path)
+
+
+def _numbers(end):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves((end.train, end.phase, end.history))]
+
+
+def _same(one, two, **tolerance):
+    for a, b in zip(_numbers(one), _numbers(two), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+def test_a_member_takes_the_steps_of_a_run_of_its_own(members):
+    single, _, job = members
+    one = job("a", 9e3)
+    (end,) = run_together(single, [one], None)
+    alone = job("a", 9e3)
+    state, phase, history = run_stage(
+        dataclasses.replace(alone.task, step=single.step), alone.stage, alone.begin, None, None
+    )
+    assert (end.taken, end.finite) == (12, True) and float(end.phase.frozen) == 1.0
+    for a, b in zip(_numbers(end), jax.tree.leaves((state, phase, history)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _near(one, two):
+    """Equal but for rounding; few steps, because float32 drifts apart."""
+    _same(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_two_in_a_call_move_as_each_alone(members):
+    single, double, job = members
+    asked = (("a", 9e3), {"steps": 4, "weight_rate": 0.05}), (("b", 6e3, 3), {"steps": 4, "weight_rate": 0.05})
+    ends = run_together(double, [job(*how, **more) for how, more in asked], None)
+    assert np.max(np.abs(ends[0].train.params["hidden"]["kernel"] - ends[1].train.params["hidden"]["kernel"])) > 0.05
+    for end, (how, more) in zip(ends, asked, strict=True):
+        _near(end, run_together(single, [job(*how, **more)], None)[0])
+
+
+def test_a_shorter_member_stands_still_while_the_other_goes_on(members):
+    single, double, job = members
+    short, long = run_together(double, [job("a", 9e3, steps=3), job("b", 6e3, weight_rate=0.05)], None)
+    assert (short.taken, long.taken) == (3, 12)
+    _near(short, run_together(single, [job("a", 9e3, steps=3)], None)[0])
+
+
+def test_a_call_that_is_not_full_is_filled_and_only_its_member_comes_back(members):
+    single, double, job = members
+    (end,) = run_together(double, [job("a", 9e3, steps=4)], None)
+    _near(end, run_together(single, [job("a", 9e3, steps=4)], None)[0])
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_member_that_diverges_is_frozen_finite_and_stops_no_other(members, width, tmp_path):
+    single, double, job = members
+    lost = job("a", 9e3, weight_rate=1e400, checkpoints=Checkpoints(tmp_path))
+    begin = jax.tree.map(np.array, lost.begin.params)
+    jobs = [lost, job("b", 6e3)]
+    ends = run_together(double, jobs, None) if width == 2 else [run_together(single, [one], None)[0] for one in jobs]
+    assert [(end.finite, end.taken) for end in ends] == [(False, 0), (True, 12)]
+    chex.assert_trees_all_equal(ends[0].train.params, begin)
+    assert bool(all_finite(ends[0].train)) and bool(all_finite(ends[1].train))
+    assert Checkpoints(tmp_path).latest("joint0") == 0
+
+
+def test_an_interrupted_member_goes_on_bit_equal(members, tmp_path):
+    single, _, job = members
+    plan = dataclasses.replace(job("a", 9e3).task.plan, save_seconds=0.0)
+
+    def jobs(checkpoints):
+        return [job("a", 9e3, 0, plan, checkpoints)]
+
+    def stop(done, **_):
+        if done > 10:
+            raise _Killed
+
+    (whole,) = run_together(single, jobs(None), None)
+    with pytest.raises(_Killed):
+        run_together(single, jobs(Checkpoints(tmp_path)), types.SimpleNamespace(stage=lambda *_: None, step=stop))
+    assert Checkpoints(tmp_path).latest("joint0") == 10  # after the freeze
+    (halted,) = run_together(single, jobs(Checkpoints(tmp_path)), None, halt=True)
+    assert (halted.taken, halted.finite) == (10, True)
+    (again,) = run_together(single, jobs(Checkpoints(tmp_path)), None)
+    _same(again, whole, rtol=0, atol=0)
+
+
+def _toy(old, control, x, labels):
+    """A step that adds x to everything; its loss is the labels."""
+    new = dataclasses.replace(old, params=old.params + x, multipliers=old.multipliers + 1)
+    return new, types.SimpleNamespace(loss=labels)
+
+
+@pytest.mark.parametrize(
+    ("running", "x", "loss", "moves", "finite"),
+    [
+        (True, 1.0, 1.0, True, True),
+        (False, 1.0, 1.0, False, True),
+        (True, np.inf, 1.0, False, False),
+        (True, 1.0, np.nan, False, False),
+        (False, np.nan, np.nan, False, True),  # what stands still diverges no more
+    ],
+)
+def test_the_mask_lets_through_finite_steps_of_running_members_alone(members, running, x, loss, moves, finite):
+    start = dataclasses.replace(members[2]("a", 9e3).begin, params=jnp.ones(2))
+    member, _ = masked(_toy)(begun(start, 4), None, jnp.asarray(running), jnp.asarray(x), jnp.asarray(loss))
+    assert (bool(member.finite), int(member.taken)) == (finite, 4 + moves)
+    np.testing.assert_array_equal(member.train.params, 1.0 + moves)
+    if not finite:  # and never moves again
+        again, _ = masked(_toy)(member, None, jnp.asarray(True), jnp.asarray(1.0), jnp.asarray(1.0))
+        assert not bool(again.finite) and int(again.taken) == 4
