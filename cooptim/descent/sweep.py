@@ -19,6 +19,7 @@ from cooptim.descent.loop import Progress
 from cooptim.descent.memory import Estimate, estimate, peak_bytes, require_room
 from cooptim.descent.parents import Parent, parent_of, rehearsed, starts_of, trained
 from cooptim.descent.plan import Plan, plan_for
+from cooptim.descent.recipes import learns_widths
 from cooptim.descent.result import Budget, Priced, Result
 from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import assembled, best_uniform, outputs, tested
@@ -201,21 +202,37 @@ def _run(
     uniforms: dict[int, tuple[Priced, int] | FloatingPointError] = {}
     for start in range(0, len(todo), program.width):
         group = todo[start : start + program.width]
-        jobs, limits = [], {}
+        jobs, limits, alive = [], {}, []
         for member in group:
             parent, setting = parents[member.seed], settings[member.name]
             least = parent.val_accuracy - member.budget.accuracy_drop
-            limits[member.name] = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, least)
-            stage, begin = descent_stage(
-                parent.task, parent.params, parent.state, limits[member.name], _STAGE, None
-            )  # fmt: skip
-            jobs.append(Job(member.name, parent.task, stage, begin, _checkpoints(options, MEMBERS, member.name)))
-        ends = run_together(program, jobs, options.progress, halt=options.halt)
-        for member, job, end in zip(group, jobs, ends, strict=True):
-            parent, limit = parents[member.seed], limits[member.name]
+            limit = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, least)
             if member.seed not in uniforms:
                 uniforms[member.seed] = _uniform(parent, limit, kept[member.seed], options.progress)
-            store(*_outcome(member, parent, settings[member.name], limit, uniforms[member.seed], job, end, options))
+            try:
+                bits = _held_bits(parent.task.plan, uniforms[member.seed])
+            except FloatingPointError as error:
+                point = _point(member, parent, setting, uniforms[member.seed], 0)
+                store(dataclasses.replace(point, status=DIVERGED, note=f"best uniform width: {error}"), None)
+                continue
+            stage, begin = descent_stage(parent.task, parent.params, parent.state, limit, _STAGE, bits)
+            jobs.append(Job(member.name, parent.task, stage, begin, _checkpoints(options, MEMBERS, member.name)))
+            limits[member.name] = limit
+            alive.append((member, bits))
+        ends = run_together(program, jobs, options.progress, halt=options.halt) if jobs else []
+        for (member, bits), job, end in zip(alive, jobs, ends, strict=True):
+            parent, limit = parents[member.seed], limits[member.name]
+            uniform = uniforms[member.seed]
+            store(*_outcome(member, parent, settings[member.name], limit, uniform, bits, job, end, options))
+
+
+def _held_bits(plan: Plan, uniform: tuple[Priced, int] | FloatingPointError) -> int | None:
+    """The widths that a descent holds, those of the best uniform design, where its quantizer learns none."""
+    if learns_widths(plan.quantizer):
+        return None
+    if isinstance(uniform, FloatingPointError):
+        raise uniform
+    return uniform[1]
 
 
 def _uniform(
@@ -232,7 +249,7 @@ def _uniform(
 
 def _outcome(
     member: _Wanted, parent: Parent, setting: Setting, limits: Limits,
-    uniform: tuple[Priced, int] | FloatingPointError, job: Job, end: Ended, options: Options,
+    uniform: tuple[Priced, int] | FloatingPointError, bits: int | None, job: Job, end: Ended, options: Options,
 ) -> tuple[Point, Result | None]:  # fmt: skip
     """A member's figures and, where it has a legal design, its result."""
     point = _point(member, parent, setting, uniform, end.taken)
@@ -245,7 +262,7 @@ def _outcome(
         point = dataclasses.replace(point, note=f"landed after {end.taken} of {job.stage.steps} steps")
     try:
         found = landed(
-            parent.task, end.train, end.phase, end.history, limits, _STAGE, None, job.checkpoints,
+            parent.task, end.train, end.phase, end.history, limits, _STAGE, bits, job.checkpoints,
             _named(options.progress, member.name),
         )  # fmt: skip
     except FloatingPointError as error:

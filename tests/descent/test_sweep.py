@@ -30,6 +30,7 @@ from cooptim.descent.plan import quick_plan
 from cooptim.descent.sweep import Options, members_of
 from cooptim.descent.task import signed_task
 from cooptim.descent.together import Job, run_together, step_program
+from cooptim.design.knobs import OperandKnobs
 from cooptim.export import load_design, load_stats, load_weights, read_result
 from cooptim.export.front_file import read_front, read_members
 
@@ -182,7 +183,7 @@ def test_one_step_is_compiled_for_all_members_seeds_and_stages(swept):
 
 def test_members_of_a_seed_share_its_parent_and_references(swept):
     uniform = ["s0 uniform-4b", "s0 uniform-4b-finetune0"]
-    assert swept.stages[0] == ["float", "float", "r4-s0", *uniform, "r2-s0", "r2-s0 finetune0"]
+    assert swept.stages[0] == ["float", "float", *uniform, "r4-s0", "r2-s0", "r2-s0 finetune0"]
 
 
 def test_a_resumed_sweep_does_not_repeat_what_has_ended(swept):
@@ -356,8 +357,13 @@ def test_a_member_takes_the_steps_of_a_run_of_its_own(members):
 
 
 def _near(one, two):
-    """Equal but for rounding; few steps, because float32 drifts apart."""
-    _same(one, two, rtol=1e-3, atol=1e-3)
+    """Equal but for rounding, after few steps. Not the tilings: where a gradient is 0, Adam steps by its rounding."""
+    names = [field.name for field in dataclasses.fields(OperandKnobs)]
+    trains = one.train, two.train
+    parts = [(t.params, t.multipliers, [getattr(t.knobs, name) for name in names]) for t in trains]
+    parts = list(zip(parts, (one.history, two.history), strict=True))
+    for a, b in zip(jax.tree.leaves(parts[0]), jax.tree.leaves(parts[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 def test_two_in_a_call_move_as_each_alone(members):
