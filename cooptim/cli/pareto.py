@@ -11,6 +11,7 @@ from rich.console import Console
 from cooptim.cli.model import dataset, network
 from cooptim.cli.optimize import completed, plan
 from cooptim.cli.quantity import positive
+from cooptim.descent.faults import faults_of
 from cooptim.descent.result import Budget
 from cooptim.export import require_writable
 from cooptim.hardware.load import load_machine
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--floor {options.floor}: write points of accuracy above 0 and below 100, such as 5")
     machine, out, data = load_machine(options.machine), require_writable(options.out), dataset(options)
     lengths = completed(lengths, options, len(data.x_train))
+    if lengths is not None:
+        faults_of(machine, lengths)  # refused before anything is trained
     screen = Console(stderr=True)
     with Progress(screen) as progress:
         front = pareto(
