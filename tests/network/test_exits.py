@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cooptim
 from cooptim.network import tag, trace
 from cooptim.network.exits import with_exits
 from cooptim.workload.graph import needed
@@ -185,3 +186,8 @@ def test_exits_are_named_once_and_need_logits(nets):
     )
     with pytest.raises(ValueError, match="2 tensors bear this tag"):
         with_exits(twice, ("t",), key=jax.random.key(0))
+
+
+def test_every_public_name_is_where_the_package_says():
+    assert [name for name in cooptim.__all__ if not hasattr(getattr(cooptim, name), "__module__")] == []
+    assert cooptim.tag is tag and cooptim.with_exits is with_exits
