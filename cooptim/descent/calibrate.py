@@ -11,6 +11,7 @@ import numpy as np
 
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.compile import compiled
+from cooptim.descent.faults import safe_machine
 from cooptim.descent.price import Pricer
 from cooptim.design.design import Design
 from cooptim.design.knobs import frozen_phase
@@ -88,7 +89,8 @@ def calibrated_ranges(
         space = where
     else:
         signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
-        space = DesignSpace(network.workload, where, tilings(network.workload, where), signed, methods)
+        machine = safe_machine(where)  # nothing is measured under errors here, so that none may fall
+        space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
     plain, errors = _at_widths(space, bits), []
     if ranges == "mse":
         ratios = jnp.asarray(RATIOS, plain.weight_bits.dtype)

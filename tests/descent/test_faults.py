@@ -155,6 +155,27 @@ def test_no_supply_falls_below_the_learned_one_rounded_up(parts):
         assert violations(space, snap(space, found)) == []
 
 
+@pytest.mark.parametrize("faults", [None, True])
+def test_finalizing_holds_the_learned_supplies_where_errors_are_injected(monkeypatch, faults):
+    asked = {}
+
+    def assigned(space, pricer, design, stats, deadline_ns, *, lowest_v):
+        asked["v"] = lowest_v
+        return design
+
+    for name, found in (("assign_hardware", assigned), ("snap", lambda space, d: d), ("violations", lambda *_: [])):
+        monkeypatch.setattr(finalize, name, found)
+    monkeypatch.setattr(finalize, "_built_size", lambda task, design: design.buffer_bits)
+    task = TwoLayers(types.SimpleNamespace(stats=lambda *_: None))
+    task.data.x_train = task.data.y_train = np.zeros(1)
+    for name, value in (("space", None), ("pricer", None), ("faults", faults), ("plan", Plan())):
+        object.__setattr__(task, name, value)
+    finalize.finalize(task, START, None, None, 1.0)
+    assert (asked["v"] is None) == (faults is None)
+    if faults:
+        np.testing.assert_array_equal(asked["v"], START.supply_v)
+
+
 def test_accuracies_are_drawn_and_the_search_sees_other_draws(parts):
     data, params = parts.data, parts.params
     x, labels = data.x_val[:100], data.y_val[:100]
