@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.report import CostReport
@@ -19,6 +20,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _ROUNDS = 5
+_MOST_RANGES = 64.0  # a threshold of so many ranges has pruned all there is
 _SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
 
 
@@ -78,7 +80,9 @@ def spend(
         scales = np.full(task.layers, scale, np.float32)
         if layer is not None:
             scales[np.arange(task.layers) != layer] = 1.0
-        return dataclasses.replace(design, threshold=design.threshold * scales)
+        # Bounded, or a budget out of reach drives it beyond what a float holds, round by round.
+        most = _MOST_RANGES * design.weight_range
+        return dataclasses.replace(design, threshold=jnp.minimum(design.threshold * scales, most))
 
     def energy(scale: float) -> float:
         return float(price(task, params, state, scaled(scale), limits.latency_ns)[0].total_energy_pj)

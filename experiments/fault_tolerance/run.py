@@ -155,14 +155,12 @@ def summarize(rows: list[dict[str, float]]) -> None:
     for name in ("error_free", "lowered", "learned"):
         print(f"{name}:")
         print("  test drop [points]:      ", interval(100 * (col["float"] - col[f"{name}_acc"])))
+        print("  below error_free [points]:", interval(100 * (col["error_free_acc"] - col[f"{name}_acc"])))
         print("  validation drop [points]:", interval(100 * (col["float_val"] - col[f"{name}_val"])))
         print("  spread over draws, lowest:", interval(100 * col[f"{name}_std"]), 100 * col[f"{name}_min"].min())
         volts = np.stack([col[f"{name}_v{i}"] for i in range(3)])
         print("  supplies of each layer [V]:", *(interval(v) for v in volts))
         print("  energy of error_free over it:", interval(col["error_free_pj"] / col[f"{name}_pj"]))
-    print(
-        "uniform designs, error_free over learned:", interval(col["error_free_uniform_pj"] / col["learned_uniform_pj"])
-    )
     print("CPU [s]:", interval(col["cpu_s"]))
 
 
@@ -174,8 +172,13 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=1.4, help="energy without errors over the budget among them")
     parser.add_argument("--steps", type=int, default=600, help="of each descent")
     parser.add_argument("--slack", type=float, default=2.0, help="deadline over the latency of the 16-bit reference")
+    parser.add_argument("--read", nargs="+", type=pathlib.Path, help="print the summary of these files")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "digits.csv")
     args = parser.parse_args()
+    if args.read:
+        rows = [row for path in args.read for row in csv.DictReader(path.open())]
+        summarize([{name: float(value) for name, value in row.items()} for row in rows])
+        return
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

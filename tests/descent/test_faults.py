@@ -113,14 +113,16 @@ def test_rates_are_those_of_the_machine_and_keys_those_of_the_map(parts):
 def _task_loss(parts, faults):
     """Loss of two images without budgets, as a function of the supply knobs."""
     one, none = jnp.asarray(1.0), jnp.zeros(3)
-    control = Control(parts.phase, jnp.asarray(0.05), one, parts.knobs, Budgets(none, none), one, one, jnp.asarray(1e6))
+    control = Control(
+        parts.phase, jnp.asarray(0.05), one, parts.knobs, Budgets(none, none), one, one, jnp.asarray(1e6), 0.0 * one
+    )
     state = init_state(parts.params, {}, parts.knobs, 0)
     loss = make_loss(parts.network, parts.task.space, faults=faults)
     x, labels = jnp.asarray(parts.data.x_train[:2], float), jnp.asarray(parts.data.y_train[:2])
 
     def of(supply):
         knobs = dataclasses.replace(parts.knobs, supply=supply)
-        return loss(parts.params, knobs, state, control, x, labels, jax.random.key(3))[0]
+        return loss(parts.params, knobs, state, control, x, labels, jax.random.key(3), None)[0]
 
     return of
 

@@ -73,6 +73,15 @@ def test_a_broken_budget_raises_them(task):
     assert 68.6 <= energy_pj(found) <= 70.0 and found.threshold[0] > 0.4
 
 
+def test_a_budget_out_of_reach_leaves_thresholds_that_are_numbers(task, monkeypatch):
+    always = types.SimpleNamespace(total_energy_pj=100.0)
+    monkeypatch.setattr(finalize, "price", lambda *_: (always, None))
+    design = dataclasses.replace(START, threshold=START.threshold.astype(np.float32))
+    for _ in range(40):  # as many rounds as improving may take, each times 64
+        design = finalize.spend(task, None, None, design, LIMITS)
+    assert np.all(np.isfinite(design.threshold)) and np.all(design.threshold >= 1.0)
+
+
 @pytest.mark.parametrize(
     "rule, changed",
     [
