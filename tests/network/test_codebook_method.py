@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cooptim
-from cooptim.design.legal import violations
+from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.export import load_design, save_design
 from cooptim.network.kept import weight_unit
@@ -44,10 +44,11 @@ def test_the_forward_pass_takes_the_nearest_value_and_its_gradient_reaches_table
     network, params, space, knobs = case
     x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 6)))
     values = np.array([0.0, -1.1, 0.7, 1.9])
-    knobs = dataclasses.replace(knobs, codebook=(jnp.asarray(values), knobs.codebook[1]))
+    # Weights of 0.35 to 0.6 are cut, though 0.7 is nearer to them than 0.
+    cut = jnp.full(2, np.log2(0.6))
+    knobs = dataclasses.replace(knobs, codebook=(jnp.asarray(values), knobs.codebook[1]), log2_threshold=cut)
     w = np.asarray(params["a"])
-    cut = 2.0 ** float(knobs.log2_threshold[0])
-    left = np.where(np.abs(w) > cut, w, 0.0)
+    left = np.where(np.abs(w) > 0.6, w, 0.0)
     label = np.abs(left[..., None] - values).argmin(-1)
 
     def out(params, knobs):
@@ -57,7 +58,7 @@ def test_the_forward_pass_takes_the_nearest_value_and_its_gradient_reaches_table
     (d_params, d_knobs), (y, stats) = jax.jit(jax.grad(out, argnums=(0, 1), has_aux=True))(params, knobs)
     np.testing.assert_allclose(y, np.tanh(np.asarray(x) @ values[label]) @ np.asarray(params["b"]), rtol=1e-12)
     assert float(stats.weight_density[0]) == pytest.approx(np.mean(label != 0))
-    # The gradient in a weight that was not cut, summed over the weights of an entry; the zero entry has none.
+    # The gradient in a weight, cut or not, and its sum over the weights of an entry; the zero entry has none.
     hidden = np.asarray(x) @ values[label]
     by_weight = np.asarray(x).T @ ((1 - np.tanh(hidden) ** 2) * np.asarray(params["b"])[:, 0])
     np.testing.assert_allclose(d_params["a"], by_weight, rtol=1e-9)
@@ -74,8 +75,6 @@ def test_the_share_of_nonzero_labels_is_counted_and_has_the_slope_of_a_ramp():
 
 def test_a_design_with_a_table_is_legal_saved_and_read_back(case, tmp_path):
     network, _, space, knobs = case
-    from cooptim.design.legal import snap
-
     design = snap(space, space.decode(knobs, 1.0))
     assert violations(space, design) == []
     save_design(tmp_path / "d.json", network.workload, space.machine, design, tilings=space.tilings)
