@@ -7,6 +7,7 @@ import pytest
 from flax import linen, nnx
 
 import cooptim
+from cooptim.network import examples
 from cooptim.network.channels import channels
 from cooptim.network.shrink import UnshrinkableError, channel_counts, channel_scores, shrunk
 
@@ -172,3 +173,18 @@ def test_a_network_without_such_channels_is_refused():
     network = cooptim.trace(lambda p, x: x.reshape(x.shape[0], -1) @ p["a"], params, X)
     with pytest.raises(UnshrinkableError, match="no layer has channels that can be removed"):
         shrunk(network, params, {}, X, 0.5)
+
+
+def test_residual_stages_tie_their_channels_and_shapes_are_enough():
+    model = nnx.eval_shape(lambda: examples.resnet8(nnx.Rngs(0)))
+    x = examples.example_input("resnet8")
+    network = cooptim.trace(model, x)
+    # The identity ties a stage to the one before it, a 1x1 convolution beside it to itself; inner ones are free.
+    assert channel_counts(network, network.params, network.state, x) == {
+        "conv0.kernel+s1.conv2.kernel": 16,
+        "s1.conv1.kernel": 16,
+        "s2.conv1.kernel": 32,
+        "s2.conv2.kernel+s2.down.kernel": 32,
+        "s3.conv1.kernel": 64,
+        "s3.conv2.kernel+s3.down.kernel": 64,
+    }
