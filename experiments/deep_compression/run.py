@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).parent
 SETTINGS = {
     "lenet5": Compression(
         accuracy_drop=0.005,
-        sparsities=(0.6, 0.8, 0.87, 0.885, 0.9, 0.92),
+        sparsities=(0.7, 0.85, 0.885),
         label_bits={"c1.kernel": 4, "out.kernel": 4, "": 3},
         float_steps=4500,
         round_steps=1500,
