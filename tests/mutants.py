@@ -25,7 +25,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 KILLERS: dict[str, tuple[str, ...]] = {  # fast tests, by the first word of a mutant's name
     "term": ("tests/cost/test_oracle.py", "tests/properties/test_energy_sums.py", "tests/cost/test_switching.py"),
     "sum": ("tests/properties/test_energy_sums.py", "tests/cost/test_switching.py"),
-    "knob": ("tests/properties/test_knobs_reach_the_cost.py",),
+    "knob": (
+        "tests/properties/test_knobs_reach_the_cost.py",
+        "tests/design/test_methods.py",
+        "tests/descent/test_stages.py",
+        "tests/network/test_codebook_method.py",
+    ),
     "snap": ("tests/properties/test_snaps.py",),
 }
 SLOW = ("[1024]",)  # ids left out
