@@ -15,6 +15,7 @@ from cooptim.data import Dataset, batch_indices
 from cooptim.data.augment import augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
+from cooptim.descent.teacher import taught_loss
 from cooptim.network.trace import Network
 from cooptim.relax.codebook import shared
 
@@ -211,10 +212,7 @@ class Trainer:
             task = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
             if goal is None:
                 return task, (after, task)
-            share, temperature = soft
-            wanted, found = (jax.nn.log_softmax(out / temperature) for out in (goal, logits))
-            apart = jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1)) * temperature**2
-            return (1.0 - share) * task + share * apart, (after, task)
+            return taught_loss(task, logits, goal, *soft), (after, task)
 
         def step(weights, state, moments, x, y, goal, rates, soft, key):  # type: ignore[no-untyped-def]
             learned = (weights.params, weights.tables)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from cooptim.data import Dataset
@@ -20,8 +21,8 @@ def taught_loss(
     task: Float[Array, ""],
     logits: Float[Array, "*stage batch class"],
     teacher: Float[Array, "batch class"],
-    weight: Float[Array, ""],
-    temperature: float,
+    weight: Float[ArrayLike, ""],
+    temperature: Float[ArrayLike, ""],
 ) -> Float[Array, ""]:
     """(1 - weight) of `task`, the loss to the labels, and `weight` of that to the teacher's softened outputs [nat].
 
