@@ -8,6 +8,7 @@ import pytest
 
 FOLDER = "experiments.survey_figures"
 KEYS = {  # columns that name a row of a reference file
+    "alexnet_precision.csv": ("network", "layer"),
     "envision_modes.csv": ("id",),
     "memory_energy.csv": ("model", "item", "size_or_width"),
     "vlsi16_layers.csv": ("network", "layer"),
@@ -18,7 +19,7 @@ KEYS = {  # columns that name a row of a reference file
 @pytest.fixture(scope="module")
 def figs():
     """The scripts by name."""
-    names = ("drawing", "fig09", "fig10b", "fig10c", "fig11b", "fig12")
+    names = ("drawing", "fig09", "fig10a", "fig10b", "fig10c", "fig11b", "fig12")
     return {name: importlib.import_module(f"{FOLDER}.{name}") for name in names}
 
 
@@ -71,6 +72,64 @@ def test_the_square_root_law_meets_horowitz_where_it_was_put_and_exceeds_him_at_
     found = {kb: float(np.exp(np.interp(np.log(kb), np.log(sizes), np.log(energy)))) for kb in points}
     assert [found[8] / points[8], found[32] / points[32]] == pytest.approx([1.0, 1.0])
     assert found[1024] / points[1024] == pytest.approx(2.5 * 128**0.5 / 25)  # 8 kB to 1 MB is 128 times
+
+
+def test_least_widths_by_hand(figs):
+    asked = []
+
+    def from_five(bits):
+        asked.append(bits)
+        return bits >= 5
+
+    assert figs["fig10a"].least(from_five, 6) == 5 and asked == [6, 5, 4]
+    assert figs["fig10a"].least(from_five, 3) == 5 and asked[3:] == [3, 4, 5]
+    assert figs["fig10a"].least(lambda bits: True, 4) == 2  # never below what calibration takes
+    assert figs["fig10a"].least(lambda bits: False, 4) is None
+
+
+def test_widths_are_lowered_in_turn_until_none_can_be(figs):
+    # 15 bits in all may go to 10, the first not below 4: 5 5 5 -> 4 4 4 -> 4 3 3, and no bit more.
+    assert figs["fig10a"].lowered((5, 5, 5), lambda b: sum(b) >= 10 and b[0] >= 4) == (4, 3, 3)
+    # The second must stay above the third, so that it can only go after it, in the next round.
+    assert figs["fig10a"].lowered((2, 3, 3), lambda b: b[1] >= b[2]) == (2, 2, 2)
+    assert figs["fig10a"].lowered((3, 2), lambda b: False) == (3, 2)
+
+
+def test_recorded_widths_at_99_percent_are_consistent(figs, root):
+    recorded = read(root / "experiments/survey_figures/fig10a.csv")
+    for network in ("digits", "fashion-mnist"):
+        mine = [row for row in recorded if row["network"] == network]
+        alone, uniform, together, descent = (
+            {(r["layer"], r["operand"]): int(r["bits"]) for r in mine if r["method"] == method}
+            for method in ("alone", "uniform", "together", "descent")
+        )
+        assert alone.keys() == uniform.keys() == together.keys() == descent.keys()
+        assert len(set(uniform.values())) == 1
+        assert all(2 <= alone[at] <= together[at] <= uniform[at] for at in alone)
+        assert sum(together.values()) < sum(uniform.values())
+        assert all(float(r["relative_val"]) >= 0.99 for r in mine if r["method"] != "descent")
+
+
+def test_a_layers_design_is_that_of_its_own_width(figs):
+    import jax.numpy as jnp
+
+    import cooptim
+    from cooptim.descent.calibrate import calibrated_ranges
+    from experiments.survey_figures.trained import Calibrated
+
+    rng = np.random.default_rng(0)
+    x, a, b = (jnp.asarray(rng.normal(size=shape)) for shape in ((16, 6), (6, 5), (5, 3)))
+    params = {"a": a, "b": b}
+    network = cooptim.trace(lambda p, x: jnp.maximum(x @ p["a"], 0) @ p["b"], params, x)
+
+    def alone(where, bits):
+        return calibrated_ranges(network, params, {}, x, where, bits, ranges="mse", per_channel=False)
+
+    space = alone(cooptim.load_machine("envision"), 4)[0]
+    found = Calibrated(network, params, {}, x, space, widths=(3, 4)).design((3, 4), (4, 3))
+    expected = alone(space, ((3, 4), (4, 3)))[1]
+    for name in ("weight_bits", "input_bits", "weight_range", "input_range", "weight_step", "input_step"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
 def test_power_against_precision_meets_the_published_points(figs, root):
