@@ -1,4 +1,4 @@
-"""The float parents of figure 10a, and their post-training designs at any widths."""
+"""The float parents of figures 10a and 11a, and their post-training designs at any widths."""
 
 import csv
 import dataclasses
@@ -21,7 +21,7 @@ from cooptim.network.trace import Network
 from experiments.survey_figures import drawing as draw
 
 WIDTHS = tuple(range(2, 17))  # a weight of one bit is a sign: calibration begins at two
-NUMBERS = ("bits", "relative_val", "relative_test")
+NUMBERS = ("bits", "relative_val", "relative_test", "zeros_percent")
 VAL_IMAGES, CALIBRATION_IMAGES = 3000, 512
 PLAN = Plan(float_steps=2250, steps=1200, finetune_steps=300)
 Bits = Sequence[int]
