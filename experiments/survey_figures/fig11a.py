@@ -63,14 +63,16 @@ def figure(found: list[dict[str, Any]]) -> Figure:
                     [r["bits"] for r in line], [r["zeros_percent"] for r in line], ".-", color=colour, label=layer
                 )
             if operand == "inputs":
-                for point in draw.published("fig11a"):
+                for place, point in enumerate(draw.published("fig11a")):
                     if point.x is None:
                         axis.axhline(point.y, color=draw.BLACK, linestyle=":", linewidth=1)
                         continue
                     used.add(point.verified)
                     draw.mark(axis, [(point.x, point.y)], point.verified, draw.BLACK)
                     name = point.series.split(" ")[-1]
-                    axis.annotate(name, (point.x, point.y), (6, -3), textcoords="offset points", fontsize=7)
+                    axis.annotate(
+                        name, (point.x, point.y), (6, 0 - 7 * (place % 2)), textcoords="offset points", fontsize=7
+                    )
             axis.set_ylim(-2, 102)
             axis.set_xlim(1.5, 18.0)
             axis.set_xticks(range(2, 17, 2))

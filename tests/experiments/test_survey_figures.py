@@ -257,3 +257,15 @@ def test_unverified_points_are_never_drawn_as_published(figs):
         figs["drawing"].mark(axis, [(1.0, 1.0)], status, "#3b6fb6")
     faces = [(line.get_markerfacecolor(), line.get_fillstyle()) for line in axis.lines]
     assert faces == [("#3b6fb6", "full"), ("#3b6fb6", "left"), ("white", "full")]
+
+
+def test_narrower_words_have_no_fewer_zeros_and_published_ones_stand_beside_inputs(figs, root):
+    rows = read(root / "experiments/survey_figures/fig11a.csv")
+    lines: dict[tuple[str, ...], list[tuple[int, float]]] = {}
+    for row in rows:
+        key = (row["network"], row["operand"], row["layer"])
+        lines.setdefault(key, []).append((int(row["bits"]), float(row["zeros_percent"])))
+    for key, line in lines.items():
+        zeros = [share for _, share in sorted(line)]
+        assert len(zeros) == 15 and all(a >= b - 1.0 for a, b in zip(zeros, zeros[1:], strict=False)), key
+        assert zeros[0] - zeros[-1] > (30.0 if key[1] == "weights" else 1.0), key
