@@ -101,8 +101,9 @@ def test_the_margins_feel_loss_and_energy_like_finite_differences(early, space):
     knobs = knobs_of(space, [0.8, 0.4])
     on = jnp.array([1.0, 0.0, 0.0])
     control = Control(
-        free_phase(5), jnp.asarray(0.3), *(jnp.asarray(0.0),), jax.tree.map(jnp.zeros_like, knobs),
-        Budgets(jnp.array([8.0, 0.0, 0.0]), on), *(jnp.asarray(v) for v in (0.0, 1.0, 1e5)),
+        phase=free_phase(5), temperature=jnp.asarray(0.3), weight_rate=jnp.zeros(()), distill_weight=jnp.zeros(()),
+        knob_rates=jax.tree.map(jnp.zeros_like, knobs), budgets=Budgets(jnp.array([8.0, 0.0, 0.0]), on),
+        dual_rate=jnp.zeros(()), penalty=jnp.asarray(1.0), period_ns=jnp.asarray(1e5),
     )  # fmt: skip
     state = init_state(early.params, early.state, knobs, 0)
     x, labels = normal(5, 16, 6), jnp.arange(16) % 3
@@ -110,7 +111,7 @@ def test_the_margins_feel_loss_and_energy_like_finite_differences(early, space):
 
     def value(margin):
         own = dataclasses.replace(knobs, exit_margin=margin)
-        return objective(early.params, own, state, control, x, labels, None)[0]
+        return objective(early.params, own, state, control, x, labels, None, None)[0]
 
     run, at = jax.jit(jax.value_and_grad(value)), knobs.exit_margin
     slope = run(at)[1]
