@@ -34,7 +34,8 @@ def taught_loss(
     """
     soft_labels = jax.nn.softmax(jax.lax.stop_gradient(teacher) / temperature)
     soft = jnp.mean(optax.softmax_cross_entropy(logits / temperature, soft_labels))
-    return (1.0 - weight) * task + weight * temperature**2 * soft
+    share = jnp.asarray(weight, task.dtype)
+    return (1.0 - share) * task + share * jnp.asarray(temperature, task.dtype) ** 2 * soft
 
 
 class Teacher:
