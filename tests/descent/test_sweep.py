@@ -385,6 +385,7 @@ def test_a_shorter_member_stands_still_while_the_other_goes_on(members):
 def test_a_call_that_is_not_full_is_filled_and_only_its_member_comes_back(members):
     single, double, job = members
     (end,) = run_together(double, [job("a", 9e3, steps=4)], None)
+    assert (end.finite, end.taken) == (True, 4)
     _near(end, run_together(single, [job("a", 9e3, steps=4)], None)[0])
 
 

@@ -69,8 +69,12 @@ def test_notes_say_volume_reference_point_references_reasons_and_memory(content)
 def test_a_sweep_without_any_design_prints_and_draws(content, tmp_path):
     lost = Point("a-s0", 0, DIVERGED, 0, 1.0, None)
     empty = front_content(Front("toy", "envision", (lost,), 10, 0.1, "chance", {}, {}))
-    print_front(Console(file=io.StringIO()), empty)
-    FigureCanvasAgg(front_figure(empty)).draw()
+    said = io.StringIO()
+    print_front(Console(file=said, width=80), empty)
+    assert "a-s0" in said.getvalue() and "diverged" in said.getvalue()
+    picture = front_figure(empty)
+    FigureCanvasAgg(picture).draw()
+    assert all(len(line.get_xdata()) == 0 for line in picture.axes[0].get_lines())
 
 
 def test_the_picture_has_every_design_and_the_front_as_a_staircase(content, tmp_path):
