@@ -96,8 +96,9 @@ def test_measured_accuracy_and_reach_are_those_of_the_decisions(early, space):
     np.testing.assert_array_equal(all_run.reach, 1.0)
 
 
-def test_the_margins_feel_loss_and_energy_like_finite_differences(early, space):
-    """The objective of a descent with an energy budget that is broken; the margins alone move."""
+@pytest.fixture(scope="module")
+def objective(early, space):
+    """(loss, aux) and its slope by margins, under an energy budget that is broken; the margins alone move."""
     knobs = knobs_of(space, [0.8, 0.4])
     on = jnp.array([1.0, 0.0, 0.0])
     control = Control(
@@ -107,18 +108,37 @@ def test_the_margins_feel_loss_and_energy_like_finite_differences(early, space):
     )  # fmt: skip
     state = init_state(early.params, early.state, knobs, 0)
     x, labels = normal(5, 16, 6), jnp.arange(16) % 3
-    objective = make_loss(early, space)
+    loss = make_loss(early, space)
 
     def value(margin):
         own = dataclasses.replace(knobs, exit_margin=margin)
-        return objective(early.params, own, state, control, x, labels, None, None)[0]
+        return loss(early.params, own, state, control, x, labels, None, None)
 
-    run, at = jax.jit(jax.value_and_grad(value)), knobs.exit_margin
+    return jax.jit(jax.value_and_grad(value, has_aux=True)), knobs.exit_margin
+
+
+def test_the_margins_feel_loss_and_energy_like_finite_differences(objective):
+    run, at = objective
     slope = run(at)[1]
     for e, step in enumerate(np.eye(2) * 1e-5):
-        want = float(run(at + step)[0] - run(at - step)[0]) / 2e-5
+        want = float(run(at + step)[0][0] - run(at - step)[0][0]) / 2e-5
         assert abs(want) > 1e-3
         np.testing.assert_allclose(slope[e], want, rtol=1e-5)
+
+
+def test_a_step_prices_the_layers_that_run(objective, space):
+    price = jax.jit(
+        lambda design, stats: (
+            cooptim.evaluate(
+                space.workload, space.machine, design, stats, period_ns=jnp.asarray(1e5), tilings=space.tilings
+            ).total_energy_pj
+        )
+    )
+    rows = ([-50.0, -50.0], [1, 1, 0, 0, 0]), ([50.0, -50.0], [1, 1, 1, 1, 0]), ([50.0, 50.0], [1, 1, 1, 1, 1])
+    for margin, runs in rows:
+        _, _, (_, _, log_cost, design, stats) = objective[0](jnp.asarray(margin))[0][1]
+        seen = dataclasses.replace(stats, reach=jnp.asarray(runs, float))
+        np.testing.assert_allclose(log_cost[0], jnp.log(price(design, seen)), rtol=1e-9)
 
 
 def test_fitted_margins_come_near_the_best_on_a_grid():
