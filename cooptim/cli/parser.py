@@ -96,6 +96,10 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/demo", help="directory of the run; default %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     _lengths(parser)
+    parser.add_argument(
+        "--distill", type=float, default=0.0, metavar="SHARE", help="share of the loss of every design, uniform ones "
+        "too, that is cross-entropy to the float network's softened outputs; default %(default)s",
+    )  # fmt: skip
 
 
 def _limits(parser: argparse.ArgumentParser) -> None:
@@ -129,10 +133,6 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--error-map", choices=("random", "fixed"), default="random", help="another chip at each step and each draw, "
         "or one chip whose stuck cells stay; default %(default)s",
-    )  # fmt: skip
-    parser.add_argument(
-        "--distill", type=float, default=0.0, metavar="SHARE", help="share of the loss of every design, uniform ones "
-        "too, that is cross-entropy to the float network's softened outputs; default %(default)s",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
@@ -189,6 +189,7 @@ def _pareto(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--halt", action="store_true", help="land --member where its checkpoint stands")
     _lengths(parser)
+    parser.set_defaults(distill=0.0)  # members of a sweep have no teacher
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -122,14 +122,14 @@ def difficulty(task, staged, deadline_ns, seed, odds, stage, right, plain_right)
     return rows
 
 
-def append(path: pathlib.Path, rows: list[dict]) -> None:
-    """Rows added to a table, which is begun where there is none."""
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
+def record(path: pathlib.Path, rows: list[dict]) -> None:
+    """Rows of one seed in a table, in the place of those that it has of this seed."""
+    others = list(csv.DictReader(path.open())) if path.is_file() else []
+    others = [row for row in others if row["seed"] != str(rows[0]["seed"])]
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
+        writer.writeheader()
+        for row in [*others, *rows]:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
@@ -149,7 +149,7 @@ def main() -> None:
     for seed in range(args.first, args.first + args.seeds):
         row, front, hard = seed_rows(data, plan, seed)
         for name, rows in (("seeds", [row]), ("front", front), ("difficulty", hard)):
-            append(args.out / f"{name}.csv", rows)
+            record(args.out / f"{name}.csv", rows)
         print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
         for one in hard:
             print({k: round(float(v), 4) for k, v in one.items()}, flush=True)

@@ -9,8 +9,8 @@ parent and with equal steps:
   learned: bits misread and products late at the rate of each layer's supply, in training and in measuring; the supplies
     learned under an energy budget of the first design's energy over `--ratio`.
 Usage:
-    python experiments/fault_tolerance/run.py [--seeds 3] [--first 10] [--ratio 1.4] [--steps 600]
-Writes digits.csv beside this file and prints the summary.
+    python experiments/fault_tolerance/run.py [--seeds 10 11 101] [--ratio 1.4] [--steps 600] [--slack 2]
+Writes digits.csv beside this file (digits_R.csv at another ratio R) and prints the summary; --read prints that of files.
 """
 
 import argparse
@@ -167,14 +167,14 @@ def summarize(rows: list[dict[str, float]]) -> None:
 def main() -> None:
     """Runs the seeds and prints the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 101])
     parser.add_argument("--ratio", type=float, default=1.4, help="energy without errors over the budget among them")
     parser.add_argument("--steps", type=int, default=600, help="of each descent")
     parser.add_argument("--slack", type=float, default=2.0, help="deadline over the latency of the 16-bit reference")
     parser.add_argument("--read", nargs="+", type=pathlib.Path, help="print the summary of these files")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE / "digits.csv")
+    parser.add_argument("--out", type=pathlib.Path, help="default: beside this file, named by the ratio")
     args = parser.parse_args()
+    out = args.out or HERE / ("digits.csv" if args.ratio == 1.4 else f"digits_{args.ratio:g}.csv")
     if args.read:
         rows = [row for path in args.read for row in csv.DictReader(path.open())]
         summarize([{name: float(value) for name, value in row.items()} for row in rows])
@@ -189,10 +189,10 @@ def main() -> None:
         knob_rates=rates,
     )  # fmt: skip
     rows = []
-    for seed in range(args.first, args.first + args.seeds):
+    for seed in args.seeds:
         rows.append(one_seed(seed, plan, args.slack, args.ratio))
         print({name: round(value, 4) for name, value in rows[-1].items()}, flush=True)
-        with open(args.out, "w", newline="") as file:
+        with open(out, "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

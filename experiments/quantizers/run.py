@@ -2,7 +2,7 @@
 
 Every recipe of `cooptim.descent.recipes` starts from the same float parents and is fine-tuned for as many steps at the
 same rates; nothing is pruned, nothing is priced, and the test set is looked at once, at the end. Usage:
-    python experiments/quantizers/run.py [--seeds 3] [--steps 300] [--only lsq pact]
+    python experiments/quantizers/run.py [--seeds 3] [--steps 400] [--only lsq pact]
 Writes accuracy.csv and steps.csv beside this file, rows of recipes that did not run left as they are, and prints the
 table of README.md.
 """
@@ -194,7 +194,7 @@ def _operands(design):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--only", nargs="*", default=list(RECIPES))
     options = parser.parse_args()
     begin = time.process_time()
