@@ -10,7 +10,8 @@ parent and with equal steps:
     learned under an energy budget of the first design's energy over `--ratio`.
 Usage:
     python experiments/fault_tolerance/run.py [--seeds 10 11 101] [--ratio 1.4] [--steps 600] [--slack 2]
-Writes digits.csv beside this file (digits_R.csv at another ratio R) and prints the summary; --read prints that of files.
+Writes digits.csv beside this file (digits_R.csv at another ratio R) and prints the summary; --read prints that of
+files.
 """
 
 import argparse
