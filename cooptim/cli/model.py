@@ -12,6 +12,8 @@ import numpy as np
 
 from cooptim.data import Dataset, load_data
 from cooptim.network import Network, trace
+from cooptim.network.exits import with_exits
+from cooptim.network.low_rank import low_rank
 
 
 def dataset(options: argparse.Namespace) -> Dataset:
@@ -20,10 +22,37 @@ def dataset(options: argparse.Namespace) -> Dataset:
 
 
 def network(options: argparse.Namespace, x: Any, seed: int = 0) -> Network:
-    """The network that --model names, traced at the input `x` (with batch axis).
+    """The network that --model names, traced at the input `x` (with batch axis), with --low-rank and --exits.
 
-    Raises ValueError when the factory cannot be found, fails, or returns something else.
+    Raises ValueError when the factory cannot be found, fails, or returns something else, and for a layer that cannot be
+    split or left.
     """
+    return rewritten(_traced(options, x, seed), options, seed)
+
+
+def rewritten(traced: Network, options: argparse.Namespace, seed: int) -> Network:
+    """The network with its layers split and its exits, as the command asks; commands without these options ask none."""
+    ranks = [_rank_of(text) for text in getattr(options, "low_rank", None) or ()]
+    exits, grid = getattr(options, "exits", None) or (), getattr(options, "exit_grid", None)
+    if grid is not None and not exits:
+        raise ValueError(f"--exit-grid {grid}: says how heads average, and there are none; add --exits LAYER")
+    for name, _ in ranks:
+        if [other for other, _ in ranks].count(name) > 1:
+            raise ValueError(f"--low-rank {name}: given twice; one rank a layer")
+    if exits:
+        cells = {} if grid is None else {"grid": grid}
+        traced = with_exits(traced, tuple(exits), key=jax.random.key(seed), **cells)
+    return low_rank(traced, dict(ranks)) if ranks else traced  # last: an exit stands at a layer that is still whole
+
+
+def _rank_of(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(.+)=(\d+)", text)
+    if match is None:
+        raise ValueError(f"--low-rank {text}: write LAYER=RANK, such as c5.kernel=20; `cooptim trace` lists the layers")
+    return match.group(1), int(match.group(2))
+
+
+def _traced(options: argparse.Namespace, x: Any, seed: int) -> Network:
     from flax import nnx
 
     factory = find(options.model)

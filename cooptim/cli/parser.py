@@ -73,6 +73,21 @@ def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL)
     )  # fmt: skip
 
 
+def _rewrites(parser: argparse.ArgumentParser) -> None:
+    """What is done to the traced network before anything else; in `pareto`, too, where each member has it."""
+    parser.add_argument(
+        "--exits", action="append", metavar="LAYER|TAG", help="an early exit behind this layer or tagged tensor; "
+        "repeat for more. Its confidence threshold is learned, its head is priced",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exit-grid", type=int, metavar="CELLS", help="cells an axis over which a head averages; default 4"
+    )
+    parser.add_argument(
+        "--low-rank", action="append", metavar="LAYER=RANK", help="split this layer in two of RANK components; repeat "
+        "for more",
+    )  # fmt: skip
+
+
 def _input_shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
 
@@ -83,6 +98,7 @@ def _machine(parser: argparse.ArgumentParser) -> None:
 
 def _optimize(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rewrites(parser)
     _machine(parser)
     parser.add_argument(
         "--energy",
@@ -157,6 +173,7 @@ def _compress(parser: argparse.ArgumentParser) -> None:
 
 def _pareto(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rewrites(parser)
     _machine(parser)
     parser.set_defaults(default_ratio=DEFAULT_RATIOS)
     parser.add_argument(
@@ -194,6 +211,7 @@ def _pareto(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rewrites(parser)
     _machine(parser)
     _input_shape(parser)
     parser.add_argument("--design", help="design.json of a run; default: 16 bit, nominal clock and supply")
@@ -212,6 +230,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _trace(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rewrites(parser)
     _input_shape(parser)
 
 

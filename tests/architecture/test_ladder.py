@@ -17,7 +17,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("validate", "export"),
     ("reporting",),
     ("cli",),
-    ("__init__",),
+    ("__init__", "__main__"),
 )
 RANK = {name: rank for rank, rung in enumerate(LADDER) for name in rung}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -62,9 +62,29 @@ def test_trace_lists_the_layers_of_a_factory_in_the_current_directory(run, here,
     assert ("9,376 MACs" if factory == "net" else "640 MACs") in out
 
 
+def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
+    shape = ("--model", "own_nets:net", "--input-shape", "8x8x1")
+    code, out, err = run("trace", *shape, "--exits", "conv.kernel", "--exit-grid", "2", "--low-rank", "conv.kernel=3")
+    assert (code, err) == (0, "")
+    # Behind the mean over the image a head sees 16 words: 16 x 10. The split: 3 x 9 taps and 16 x 3, at 64 pixels each.
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "160" in lines["exits.conv.kernel.dense"]
+    assert "1,728" in lines["conv.kernel.u"] and "3,072" in lines["conv.kernel.v"]
+    assert "5,120 MACs" in out  # and the dense layer's 160
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (
+            ("--model", "own_nets:net", "--exits", "convv"),
+            r"exit 'convv': no such layer or tag .* legal are layers conv.kernel",
+        ),
+        (("--exit-grid", "2"), "--exit-grid 2: says how heads average, and there are none; add --exits"),
+        (("--model", "own_nets:net", "--exits", "conv.kernel", "--exit-grid", "0"), "grid 0"),
+        (("--low-rank", "conv.kernel"), "write LAYER=RANK"),
+        (("--model", "own_nets:net", "--low-rank", "conv.kernel=10"), "rank 10.*1 to 9"),
+        (("--low-rank", "conv.kernel=2", "--low-rank", "conv.kernel=3"), "given twice"),
         (("--model", "own_nets"), "write package.module:factory"),
         (("--model", "nowhere.at_all:f"), "module nowhere.at_all cannot be imported"),
         (("--model", "own_nets:nett"), "no callable 'nett'; it has Net, broken, net"),
