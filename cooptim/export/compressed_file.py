@@ -21,7 +21,7 @@ from jaxtyping import Float, Integer
 
 from cooptim.descent.checkpoint import leaf_data, leaf_like
 from cooptim.descent.compression import Compressed
-from cooptim.descent.stored import PlainLeaf, ScaledLeaf, SharedLeaf, Stored, value
+from cooptim.descent.stored import PlainLeaf, ScaledLeaf, SharedLeaf, Stored, require_label_bits, value
 from cooptim.export.atomic import write_bytes
 from cooptim.export.codes import decode, encode, run_counts
 from cooptim.export.weights_file import flat_leaves
@@ -203,7 +203,12 @@ def _unpacked_leaf(entry: list[Any], content: bytes) -> Stored:
     try:
         if form == "shared":
             kind, entries, bits, turned = entry[5:9]
+            require_label_bits("this leaf", bits)
+            if not 0 < entries <= 2**bits:
+                raise ValueError(f"its table has {entries} entries, and {bits} bits name 1 to {2**bits}")
             start = entries * np.dtype(kind).itemsize
+            if start > len(content):
+                raise ValueError(f"its table of {start} bytes does not fit into {len(content)}")
             table = np.zeros(2**bits, kind)
             table[:entries] = np.frombuffer(content[:start], kind)
             if int.from_bytes(content[start + 8 : start + 12], "little") != words:

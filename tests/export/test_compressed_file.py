@@ -65,6 +65,8 @@ def test_the_size_is_that_of_the_file_and_the_law_is_within_two_percent(case, wr
     assert (bias.code, bias.coded, size.state) == ("int8", 400 + 4, 4)
     assert weights.code == "huffman_runs" and weights.table == 2 * 8 and weights.coded > 10_000 // 2
     assert weights.estimated == pytest.approx(weights.coded, rel=0.02)
+    # Zeros are independent within a row here, which is what the law without counts of runs takes them to be.
+    assert weights.by_density == pytest.approx(weights.coded, rel=0.02) and weights.by_density != weights.estimated
     assert size.ratio == 4 * (300 * 400 + 400) / len(raw)
 
 
@@ -101,6 +103,22 @@ DAMAGED = {
     "no leaves": (lambda raw: remade(raw, b"{}"), "its header does not read"),
     "another shape": (lambda raw: remade(raw, header_of(raw).replace(b"[300,400]", b"[400,300]")), "w is .400, 300."),
     "a short body": (lambda raw: remade(raw, body=b"1234"), "leaf b: "),
+}
+
+
+def of_table(raw, entries=8, bits=3, kind="float16"):
+    """The file with another description of the table of its second leaf."""
+    header = header_of(raw)
+    assert header.count(b'"float16",8,3,') == 1
+    return remade(raw, header.replace(b'"float16",8,3,', b'"%s",%d,%d,' % (kind.encode(), entries, bits)))
+
+
+DAMAGED |= {
+    "labels of 44 bits": (lambda raw: of_table(raw, bits=44), "leaf w: .* 44 label bits; legal are whole numbers from"),
+    "no labels": (lambda raw: of_table(raw, bits=0), "leaf w: .* 0 label bits; legal are whole numbers from 1 to 8"),
+    "no entries": (lambda raw: of_table(raw, entries=0), "leaf w: its table has 0 entries, and 3 bits name 1 to 8"),
+    "many entries": (lambda raw: of_table(raw, entries=9), "leaf w: its table has 9 entries, and 3 bits name 1 to 8"),
+    "wide entries": (lambda raw: of_table(raw, kind="V99999999"), "leaf w: its table of 799999992 bytes does not fit"),
 }
 
 
