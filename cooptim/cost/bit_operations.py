@@ -27,11 +27,14 @@ def bit_operations(workload: Workload, design: Operands, stats: Stats | None = N
     """MACs x bits of the weight x bits of the input of one inference, a layer.
 
     Args:
-      stats: with them, MACs whose weight is zero do not count.
+      stats: with them, MACs whose weight is zero do not count, nor those of inputs that left before the layer.
     """
     macs = jnp.asarray(facts(workload).macs, jnp.result_type(design.weight_bits))
     dense = macs * design.weight_bits * design.input_bits
-    return dense if stats is None else dense * stats.weight_density
+    if stats is None:
+        return dense
+    left = dense * stats.weight_density
+    return left if stats.reach is None else left * stats.reach
 
 
 def bit_operations_price(

@@ -5,6 +5,7 @@ Source: Yang, Chen, Sze, "Designing energy-efficient convolutional neural networ
 output. Here both are weighed against each other at every step, and the energy is that of `evaluate`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -33,11 +34,12 @@ def price_of(network: Network, machine: Machine, design: Design, stats: Stats, t
     """Energy of an inference under a design as a function of the weights' densities alone [pJ].
 
     Args:
-      stats: of the network before pruning; its inputs' densities are held, its weights' are the most there can be.
+      stats: of the network before pruning; its weights' densities are the most there can be, all else is held.
     """
 
     def price(density):  # type: ignore[no-untyped-def]
-        seen = Stats(jnp.minimum(density, jnp.asarray(stats.weight_density)), stats.input_density)
+        left = jnp.minimum(density, jnp.asarray(stats.weight_density))
+        seen = dataclasses.replace(stats, weight_density=left)
         return evaluate(network.workload, machine, design, seen, tilings=tilings).total_energy_pj
 
     program = compiled(price)

@@ -34,6 +34,14 @@ def test_zero_weights_do_not_count_where_they_are_known():
     assert np.all(left < dense)
 
 
+def test_layers_that_inputs_leave_before_count_as_often_as_they_run():
+    bits, shares = 4.0 * jnp.ones(len(WORKLOAD.layers)), jnp.linspace(0.1, 0.9, len(WORKLOAD.layers))
+    runs = jnp.linspace(1.0, 0.2, len(WORKLOAD.layers))
+    left = bit_operations(WORKLOAD, _operands(bits, bits), Stats(shares, 0 * shares, runs))
+    macs = np.array([layer.macs for layer in WORKLOAD.layers])
+    assert np.allclose(left, 16 * macs * np.asarray(shares) * np.asarray(runs), rtol=1e-12)
+
+
 def test_the_price_moves_with_every_width_and_density():
     bits = 4.0 * jnp.ones(len(WORKLOAD.layers))
 

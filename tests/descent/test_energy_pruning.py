@@ -1,5 +1,6 @@
 """Weights pruned where they save energy, and channels removed in rounds: by hand, and on a machine of the package."""
 
+import dataclasses
 import functools
 
 import jax
@@ -71,6 +72,9 @@ def test_rounds_reach_their_energy_by_the_cost_model(parts):
     price = price_of(network, machine, design, stats)
     full = float(report.total_energy_pj)
     assert price(np.ones(2)) == pytest.approx(full, rel=1e-6)
+    half = dataclasses.replace(stats, reach=jnp.full(2, 0.5, jnp.float32))  # as where half of the inputs left before
+    want = float(cooptim.evaluate(network.workload, machine, design, half).total_energy_pj)
+    assert want < 0.8 * full and price_of(network, machine, design, half)(np.ones(2)) == pytest.approx(want, rel=1e-6)
     assert layers_by_energy(network, report)[0] == "a" == network.layer_names[0]
     trainer = Trainer(network, data, 32, 0)
     found = prune_in_rounds(
