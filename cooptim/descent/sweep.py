@@ -45,6 +45,7 @@ class Options:
       only: names of members to work on, the others left as they are; a diverged one is landed where it stands.
       halt: take no more steps of a descent, land where the checkpoint stands.
       floor_drop: the hypervolume's reference accuracy is the float parents' mean less this fraction; default: chance.
+      fresh: called where a sweep starts anew, once all has been checked, to remove what the caller keeps in `out`.
     """
 
     out: pathlib.Path | None = None
@@ -54,6 +55,7 @@ class Options:
     halt: bool = False
     floor_drop: float | None = None
     progress: Progress | None = None
+    fresh: Callable[[], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +95,16 @@ def sweep(
     task = _task(first, machine, data, plan, starts)
     for budget in budgets:
         require_reachable(task.space, budget)
-    _claim(options, first, machine, data, budgets[0], plan, seeds[0])
+    mine = _common(first, machine, data, budgets[0], plan, seeds[0])
+    if options.resume:
+        _claim(options, mine)  # refused before anything is compiled
     spent: dict[str, int] = {}
     if todo:
         single, together, found = _programs(task, starts, budgets[0], len(todo), options)
         said(found)
         require_room(found, batch=plan.batch)
+        if not options.resume:
+            _claim(options, mine)
 
         def store(point: Point, result: Result | None) -> None:
             points[point.name] = point
@@ -350,16 +356,22 @@ def _checkpoints(options: Options, kind: str, name: str) -> Checkpoints | None:
     return None if options.out is None else Checkpoints(options.out / kind / name / "checkpoints")
 
 
-def _claim(
-    options: Options, network: Network, machine: Machine, data: Dataset, budget: Budget, plan: Plan, seed: int
-) -> None:
-    """The directory is this sweep's: all that its members have in common must be what it was; budgets may be added."""
+def _common(
+    network: Network, machine: Machine, data: Dataset, budget: Budget, plan: Plan, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """What all members have in common; budgets may be added."""
+    common = dataclasses.replace(budget, energy_pj=None, energy_ratio=None)
+    return fingerprint(network, machine, data, common, plan, seed)
+
+
+def _claim(options: Options, mine: dict[str, Any]) -> None:
+    """The directory is this sweep's: what its members have in common must be what it was, or all goes that was."""
     if options.out is None:
         return
     if not options.resume:
+        if options.fresh is not None:
+            options.fresh()
         for folder in options.out.glob("*/*/checkpoints"):
             if folder.parent.parent.name in (MEMBERS, SEEDS):
                 Checkpoints(folder).clear()
-    common = dataclasses.replace(budget, energy_pj=None, energy_ratio=None)
-    mine = fingerprint(network, machine, data, common, plan, seed)
     claim(options.out / "checkpoints", mine, resume=options.resume)

@@ -192,7 +192,9 @@ class _Run:
         return control, task.data.batch(task.seed + 1000 * stage.order, step, task.plan.batch)
 
     def save(self) -> None:
-        """Writes the checkpoint that `run_stage` would."""
+        """Writes the checkpoint that `run_stage` would; a member that has diverged since the last look stops here."""
+        if not bool(self.member.finite):
+            self.finite, self.step = False, int(self.member.taken)
         if self.job.checkpoints is not None:
             tree = {"state": self.member.train, "phase": self.phase, "history": self.history}
             self.job.checkpoints.save(self.job.stage.name, self.step, tree)

@@ -51,9 +51,11 @@ def pareto(
       budgets: different energies (or ratios to the 16-bit reference) at one deadline, area and drop of accuracy.
       out: directory: front.json, front.csv, and members/NAME as `optimize` writes one.
       plan: default is `plan_for` the training set.
-      resume: go on from what is there; budgets and seeds may be added.
+      resume: go on from what is there; budgets and seeds may be added. Without it what is there is removed, once all
+        has been checked.
       together: members in one call of the step; default 1 on a CPU, where that is cheapest, else all.
-      only: names of members to work on; the others stay as they are. halt: land them where their checkpoints stand.
+      only: names of members to work on; the others stay as they are, as with `resume`.
+      halt: land them where their checkpoints stand.
       floor_drop: accuracy of the hypervolume's reference point, as a fraction below the float parents' mean; default:
         chance.
       said: is told the estimate of memory before anything trains.
@@ -61,11 +63,12 @@ def pareto(
     Raises ValueError when the sweep cannot be run, InfeasibleBudget when no member's budget can be met.
     """
     folder = require_writable(out)
-    if not resume:
-        forget_members(folder)
-    options = Options(pathlib.Path(folder), resume, together, tuple(only), halt, floor_drop, progress)
+    options = Options(
+        pathlib.Path(folder), resume or bool(only), together, tuple(only), halt, floor_drop, progress,
+        fresh=lambda: forget_members(folder),
+    )  # fmt: skip
     front = sweep(
-        network, machine, data, budgets, seeds, plan, options, read_members(folder),
+        network, machine, data, budgets, seeds, plan, options, read_members(folder) if options.resume else {},
         lambda point, result: write_member(folder, point, result), said or (lambda _: None),
     )  # fmt: skip
     write_front(folder, front)

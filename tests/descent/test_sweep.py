@@ -151,7 +151,7 @@ def swept(asked, programs, tmp_path_factory):
             run(progresses[0], (4.0, 2.0), said=said.append)
         before = {path.parent.name: path.read_bytes() for path in out.glob("members/*/member.json")}
         fronts = [run(progresses[1], (4.0, 2.0, 8.0), resume=True)]
-        fronts += [run(progresses[2], (4.0, 2.0, 8.0), resume=True, only=("r4-s0",))]
+        fronts += [run(progresses[2], (4.0, 2.0, 8.0), only=("r4-s0",))]
     return _Runs(out, fronts, [one.stages for one in progresses], list(programs), said, before)
 
 
@@ -300,6 +300,38 @@ def test_an_energy_below_the_bound_is_refused_before_anything_trains(asked, prog
         cooptim.pareto(network, machine, data, budgets, out=tmp_path, plan=plan)
 
 
+def test_what_is_there_goes_once_all_has_been_checked_and_not_before(asked, programs, tmp_path, monkeypatch):
+    network, machine, data, plan = asked
+    ended, step = tmp_path / "members" / "r2-s0" / "member.json", Checkpoints(tmp_path / "seeds" / "0" / "checkpoints")
+    ended.parent.mkdir(parents=True)
+    ended.write_text("{}")  # no member's: a sweep that starts anew does not read it
+    step.save("float", 3, {"a": np.ones(1)})
+    monkeypatch.setattr(module, "_programs", lambda *_: (types.SimpleNamespace(step=None), None, _estimate()))
+
+    def refused(found, batch):
+        assert ended.exists() and step.latest("float") == 3
+        raise ValueError("no room")
+
+    def begun(*_):
+        raise _Killed
+
+    def start(energy_pj=None):
+        ratio = None if energy_pj else 2.0
+        budget = cooptim.Budget(energy_pj=energy_pj, energy_ratio=ratio, latency_ns=1e5)
+        cooptim.pareto(network, machine, data, [budget], out=tmp_path, plan=plan)
+
+    monkeypatch.setattr(module, "require_room", refused)
+    for energy_pj, words in ((1.0, "below the bound"), (None, "no room")):
+        with pytest.raises(ValueError, match=words):
+            start(energy_pj)
+        assert ended.exists() and step.latest("float") == 3
+    monkeypatch.setattr(module, "require_room", lambda *_, **__: None)
+    monkeypatch.setattr(module, "trained", begun)
+    with pytest.raises(_Killed):
+        start()
+    assert not ended.exists() and step.latest("float") is None
+
+
 def _estimate(**changes):
     gib = 2**30
     plain = Estimate(
@@ -400,6 +432,15 @@ def test_a_member_that_diverges_is_frozen_finite_and_stops_no_other(members, wid
     chex.assert_trees_all_equal(ends[0].train.params, begin)
     assert bool(all_finite(ends[0].train)) and bool(all_finite(ends[1].train))
     assert Checkpoints(tmp_path).latest("joint0") == 0
+
+
+def test_a_member_that_diverged_since_the_last_look_is_saved_where_it_stands(members, tmp_path):
+    _, _, job = members
+    run = together._Run.restored(job("a", 9e3, checkpoints=Checkpoints(tmp_path)))
+    run.member = dataclasses.replace(run.member, finite=np.asarray(False), taken=np.asarray(3, np.int32))
+    run.step = 5  # two that did not move it
+    run.save()
+    assert Checkpoints(tmp_path).latest("joint0") == 3 and not run.goes_on
 
 
 def test_an_interrupted_member_goes_on_bit_equal(members, tmp_path):
