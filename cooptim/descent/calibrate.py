@@ -46,7 +46,7 @@ def calibrate(
 
     Args:
       params, state: as trained. x: a few hundred inputs, without labels; whole chunks of 512 are used of more.
-      where: the machine; or a design space, whose methods and signs are then kept.
+      where: the machine; or a design space, whose methods and signs are then kept. No supply falls below the safe one.
       bits: of all operands, or a pair (of weights, of inputs), each one number or one a layer.
       ranges: 'minmax' represents the largest magnitude that was seen; 'mse' the share of it, of 32 from 1 to 1/10,
         that loses least to rounding and clipping together, operand by operand (channel by channel).
@@ -86,10 +86,11 @@ def calibrated_ranges(
         names = ", ".join(missing)
         raise ValueError(f"calibrate: the output channels of {names} cannot be told; use one range a layer")
     if isinstance(where, DesignSpace):
-        space = where
+        machine = safe_machine(where.machine)  # nothing is measured under errors here, so that none may fall
+        space = where if machine is where.machine else dataclasses.replace(where, machine=machine)
     else:
         signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
-        machine = safe_machine(where)  # nothing is measured under errors here, so that none may fall
+        machine = safe_machine(where)
         space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
     plain, errors = _at_widths(space, bits), []
     if ranges == "mse":

@@ -44,7 +44,9 @@ class Plan:
 
     Attributes:
       float_steps: of the float parent. steps: of one descent (uniform, pruned, joint). finetune_steps: after the snap.
-      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed; for every design.
+      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed. A uniform width that still
+        misses it by 2.5 points is given up after any round, for a wider one takes its place; the widest, pruned and
+        joint designs get them all (`cooptim.descent.descend.patience`).
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.
@@ -65,7 +67,8 @@ class Plan:
       per_channel: a step and range for each output channel. pattern: (N, M), the weights kept of each group.
       errors: what goes wrong below the safe supply, a name in ERROR_KINDS; with 'none' no supply is below it, on a
         machine that states one. error_map: 'random' is another chip each step and each draw that is measured, 'fixed'
-        one chip, whose stuck cells the network learns. error_draws: over which the test accuracy of a design is taken.
+        one chip, whose stuck cells the network learns. error_draws: over which the test accuracy of a design is taken;
+        one where none differs from another, as stuck cells of one chip do not.
     """
 
     float_steps: int = 1200
@@ -122,6 +125,12 @@ class Plan:
         ):
             if value not in legal:
                 raise ValueError(f"plan: {name} '{value}' is not known; use one of {', '.join(legal)}")
+        celled = [name for name, kinds in ERROR_KINDS.items() if "weight" in kinds or "input" in kinds]
+        if self.error_map == "fixed" and self.errors not in celled:
+            raise ValueError(
+                f"plan: error_map 'fixed' says whose stuck cells they are, and errors '{self.errors}' has none; use "
+                f"errors {', '.join(celled)}, or error_map 'random'"
+            )
         if self.error_draws < 1:
             raise ValueError(f"plan: error_draws {self.error_draws}: at least 1; 20 say what the spread is")
         travel = self.steps * self.freeze_share * self.knob_rates.weight_log2_step

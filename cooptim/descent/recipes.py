@@ -29,7 +29,8 @@ def methods_of(
     Products of two data operands have neither channels nor a pattern, and keep their operands' steps. A pattern stays
     away from layers that it does not divide.
 
-    Raises ValueError for an unknown recipe and a pattern that divides no layer.
+    Raises ValueError for an unknown recipe, a pattern that divides no layer, and channels where nothing has a scale for
+    each.
     """
     if quantizer not in RECIPES:
         raise ValueError(f"quantizer '{quantizer}' is not known; use one of {', '.join(RECIPES)}")
@@ -51,6 +52,10 @@ def methods_of(
             f"pattern {pattern[0]} of {pattern[1]} divides no layer of {workload.name}; weights an output channel "
             f"(C*FY*FX) are {words}: choose an M that divides some"
         )
+    if per_channel and not any(method.scaled for method in found):
+        if weights == "dorefa":
+            raise ValueError(f"per_channel: {quantizer} has one scale a tensor; use lsq or step_range")
+        raise ValueError(f"per_channel: no layer of {workload.name} has weights in channels; leave it off")
     return () if all(method == PLAIN for method in found) else tuple(found)
 
 
