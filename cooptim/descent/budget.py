@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.area import area_mm2
-from cooptim.cost.bound import energy_bound_pj
+from cooptim.cost.bound import EnergyBound, energy_bound_pj
 from cooptim.cost.report import CostReport
 from cooptim.descent.result import Budget
 from cooptim.design.operands import MIN_BITS
@@ -26,8 +26,13 @@ class Setting:
     energy_pj: float | None
     latency_ns: float
     area_mm2: float | None
-    bound_pj: float
+    bound: EnergyBound
     lifted: bool
+
+    @property
+    def bound_pj(self) -> float:
+        """No legal design within the deadline takes less [pJ]."""
+        return self.bound.bound_pj
 
 
 def require_reachable(space: DesignSpace, budget: Budget) -> None:
@@ -40,7 +45,7 @@ def require_reachable(space: DesignSpace, budget: Budget) -> None:
             "more area, or change the machine's logic, its memory density or its smallest buffer"
         )
     if budget.latency_ns is not None:
-        bound = _bound_pj(space, budget.latency_ns)
+        bound = _bound(space, budget.latency_ns).bound_pj
         if budget.energy_pj is not None:
             _require_energy(space, budget.energy_pj, bound, budget.latency_ns)
 
@@ -49,7 +54,8 @@ def resolve(space: DesignSpace, budget: Budget, reference: CostReport) -> Settin
     """The budgets in numbers, given the cost of the 16-bit reference; raises InfeasibleBudget below the bound."""
     require_reachable(space, budget)
     deadline = float(reference.total_latency_ns) if budget.latency_ns is None else budget.latency_ns
-    bound = _bound_pj(space, deadline)
+    whole = _bound(space, deadline)
+    bound = whole.bound_pj
     energy, lifted = budget.energy_pj, False
     if energy is None and budget.energy_ratio is not None:
         energy = float(reference.total_energy_pj) / budget.energy_ratio
@@ -57,7 +63,7 @@ def resolve(space: DesignSpace, budget: Budget, reference: CostReport) -> Settin
         energy = bound / BOUND_SHARE if lifted else energy
     if energy is not None:
         _require_energy(space, energy, bound, deadline)
-    return Setting(energy, deadline, budget.area_mm2, bound, lifted)
+    return Setting(energy, deadline, budget.area_mm2, whole, lifted)
 
 
 def smallest_area_mm2(space: DesignSpace) -> float:
@@ -74,12 +80,11 @@ def smallest_area_mm2(space: DesignSpace) -> float:
     return float(area_mm2(space.machine, jnp.asarray(size_bits, b.size_bits.dtype)))
 
 
-def _bound_pj(space: DesignSpace, deadline_ns: float) -> float:
+def _bound(space: DesignSpace, deadline_ns: float) -> EnergyBound:
     try:
-        found = energy_bound_pj(
+        return energy_bound_pj(
             space.workload, space.machine, deadline_ns, min_bits=_narrowest_bits(space), tilings=space.tilings
         )  # fmt: skip
-        return float(found.bound_pj)
     except ValueError as error:
         raise InfeasibleBudget(str(error)) from None
 

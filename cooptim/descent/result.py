@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cooptim.cost.bound import EnergyBound
 from cooptim.cost.report import CostReport
 from cooptim.design.design import Design
 from cooptim.hardware.machine import Machine
@@ -83,6 +84,8 @@ class Result:
         (its name).
       relaxed_parts: what was relaxed in the forward pass, in words. snap_drop: accuracy lost by the snap, fraction.
       errors: what was injected and how it was drawn, names of `descent.plan`; None where nothing was.
+      bound: what `bound_pj` is made of, as the run computed it. widths_held: whether the quantizer learns no widths, so
+        that the joint design has those of the best uniform one.
     """
 
     workload: Workload
@@ -101,6 +104,8 @@ class Result:
     snap_drop: float
     versions: dict[str, str]
     errors: tuple[str, str] | None = None
+    bound: EnergyBound | None = None
+    widths_held: bool = False
 
     @property
     def gap(self) -> float:

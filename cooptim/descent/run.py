@@ -74,12 +74,16 @@ def optimize(
     float_val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
     limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
     uniform, bits = best_uniform(task, params, state, limits, checkpoints, progress)
-    pruned = cheapest(task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj)
+    done: dict[float, Descent] = {}
+    pruned = cheapest(
+        task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj, done=done
+    )  # fmt: skip
     held = None if learns_widths(plan.quantizer) else bits
     joint = cheapest(
         task, params, state, limits, "joint", held, checkpoints, progress, uniform, setting.bound_pj,
-        stands=not setting.lifted,
+        stands=not setting.lifted, done=done if held is not None else None,
     )  # fmt: skip
+    joint = dataclasses.replace(joint, final=dataclasses.replace(joint.final, title="joint"))  # also where it is pruned
     designs = {
         "reference_16b": reference, "best_uniform": uniform, "best_uniform_pruned": pruned.final, "final": joint.final
     }  # fmt: skip
@@ -121,6 +125,8 @@ def assembled(
         snap_drop=joint.snap_drop,
         versions=versions(),
         errors=None if task.faults is None else (task.plan.errors, task.plan.error_map),
+        bound=setting.bound,
+        widths_held=not learns_widths(task.plan.quantizer),
     )  # fmt: skip
 
 
@@ -155,23 +161,27 @@ def best_uniform(
 def cheapest(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
     checkpoints: Checkpoints | None, progress: Progress | None, uniform: Priced, bound_pj: float,
-    *, stands: bool = False,
+    *, stands: bool = False, done: dict[float, Descent] | None = None,
 ) -> Descent:  # fmt: skip
     """The descent that keeps the accuracy at the least energy, within `plan.attempts` tries.
 
     With an energy budget it is aimed at first, and the target moves up towards the uniform design while the accuracy
     is missed; without one the target is bisected between the bound and the uniform design. A budget that `stands` is
     not moved: what it costs in accuracy is reported.
+
+    Args:
+      done: descents at these widths by target, which are not run again; those run here are added.
     """
+    done = {} if done is None else done
     top = float(uniform.report.total_energy_pj)
     given = limits.energy_pj is not None
     low = limits.energy_pj if limits.energy_pj is not None else bound_pj / BOUND_SHARE
     target, best, floor = low, None, low
     for attempt in range(task.plan.attempts):
-        found = descend(
-            task, params, state, dataclasses.replace(limits, energy_pj=target), f"{name}{attempt}", bits,
-            checkpoints, progress,
-        )  # fmt: skip
+        if target not in done:
+            aimed = dataclasses.replace(limits, energy_pj=target)
+            done[target] = descend(task, params, state, aimed, f"{name}{attempt}", bits, checkpoints, progress)
+        found = done[target]
         keeps = found.final.val_accuracy >= limits.val_accuracy
         better = best is None or (keeps, -_energy(found.final)) > (
             best.final.val_accuracy >= limits.val_accuracy, -_energy(best.final)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cooptim.cost.bound import bound_factors, energy_bound_pj
+from cooptim.cost.bound import bound_factors
 from cooptim.cost.report import COMPONENTS, CostReport
 from cooptim.descent.result import Priced, Result
+from cooptim.descent.stages import exit_shares
 from cooptim.design.design import Design
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
 
@@ -39,7 +40,9 @@ def summary(result: Result) -> dict[str, Any]:
         "accuracy": {"float": _number(result.float_test_accuracy), **_each(found, lambda p: p.test_accuracy)},
         "accuracy_val": {"float": _number(result.float_val_accuracy), **_each(found, lambda p: p.val_accuracy)},
         "energy_pj": energy | ends,
-        "latency_ns": _each(found, lambda p: p.report.total_latency_ns),
+        "latency_ns": _each(found, lambda p: p.report.total_latency_ns) | {"mean": _mean_latency_ns(final)},
+        "exits": _exits(result, final),
+        "widths_held": result.widths_held,
         "errors": None if result.errors is None else _errors(result.errors, found),
         "area_mm2": None if final is None else _number(final.report.area_mm2),
         "gap": gap,
@@ -117,15 +120,21 @@ def choices(design: Design, result: Result, tilings: Tilings) -> list[dict[str, 
 
 def _bound_factors(result: Result, reference: Priced | None) -> dict[str, float | None] | None:
     """The bound's gain over the 16-bit reference as mode gain x gating ceiling x DRAM share."""
-    deadline = result.budget.latency_ns
-    if reference is None or deadline is None:
+    if reference is None or result.bound is None:
         return None
-    try:
-        factors = bound_factors(energy_bound_pj(result.workload, result.machine, deadline), reference.report)
-    except ValueError:  # a deadline that nothing meets has no bound
-        return None
+    factors = bound_factors(result.bound, reference.report)
     names = ("mode_gain", "gating_ceiling", "dram_gain", "total")
     return {name: _number(getattr(factors, name)) for name in names}
+
+
+def _mean_latency_ns(final: Priced | None) -> float | None:
+    """Mean over inputs of the final design, where some leave early."""
+    return None if final is None or final.report.reach is None else _number(final.report.mean_latency_ns)
+
+
+def _exits(result: Result, final: Priced | None) -> dict[str, float] | None:
+    """Share of inputs that leaves the final design at each exit, by the layer that ends it."""
+    return None if final is None or final.report.reach is None else exit_shares(result.workload, final.report.reach)
 
 
 def _errors(what: tuple[str, str], found: Mapping[str, Priced | None]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cooptim.data import Dataset
 from cooptim.descent.compile import compiled
+from cooptim.descent.stages import last_stage, staged_mean
 from cooptim.network.trace import Network
 
 
@@ -23,17 +24,22 @@ def taught_loss(
     teacher: Float[Array, "batch class"],
     weight: Float[ArrayLike, ""],
     temperature: Float[ArrayLike, ""],
+    shares: Float[Array, "stage batch"] | None = None,
 ) -> Float[Array, ""]:
     """(1 - weight) of `task`, the loss to the labels, and `weight` of that to the teacher's softened outputs [nat].
 
-    Where inputs may leave early, every stage learns from the teacher's last. Both outputs are divided by temperature
-    before the softmax, and the soft term is multiplied by its square, so that its gradient keeps its size whatever the
-    temperature.
+    Where inputs may leave early, every stage learns from the teacher's last, and the soft term is a mean over stages as
+    `task` is one (`stages.staged_mean`), so that margins feel what leaving costs whatever the weight. Both outputs are
+    divided by temperature before the softmax, and the soft term is multiplied by its square, so that its gradient keeps
+    its size whatever the temperature.
+
+    Args:
+      shares: of inputs that leave at each stage, as `stages.stage_shares`; None: stages count alike.
 
     Source: Hinton et al. 2015, sections 2 and 2.1.
     """
     soft_labels = jax.nn.softmax(jax.lax.stop_gradient(teacher) / temperature)
-    soft = jnp.mean(optax.softmax_cross_entropy(logits / temperature, soft_labels))
+    soft = staged_mean(optax.softmax_cross_entropy(logits / temperature, soft_labels), shares)
     share = jnp.asarray(weight, task.dtype)
     return (1.0 - share) * task + share * jnp.asarray(temperature, task.dtype) ** 2 * soft
 
@@ -51,7 +57,7 @@ class Teacher:
         self._network, self._params, self._state, self._data = network, params, state, data
         self._table: np.ndarray | None = None
         if data.stream is None and not augmented:
-            run = compiled(lambda p, s, x: _last(network.apply(p, s, x, train=False)[0]))
+            run = compiled(lambda p, s, x: last_stage(network.apply(p, s, x, train=False)[0]))
             x = data.x_train
             padded = np.concatenate([x, np.repeat(x[:1], -len(x) % chunk, axis=0)])
             parts = [np.asarray(run(params, state, padded[at : at + chunk])) for at in range(0, len(x), chunk)]
@@ -69,9 +75,4 @@ def lesson_logits(network: Network, lesson: Any, x: Float[Array, "batch ..."]) -
     if not isinstance(lesson, tuple):
         return lesson
     params, state = lesson
-    return jax.lax.stop_gradient(_last(network.apply(params, state, x, train=False)[0]))
-
-
-def _last(logits: Float[Array, "*stage batch class"]) -> Float[Array, "batch class"]:
-    """Those of the whole network, where some leave it early."""
-    return logits.reshape(-1, *logits.shape[-2:])[-1]
+    return jax.lax.stop_gradient(last_stage(network.apply(params, state, x, train=False)[0]))

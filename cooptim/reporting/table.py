@@ -78,7 +78,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"gap: legal over relaxed energy {summary['gap']:.3f}; the snap cost {_points(summary['snap_drop'])} of "
             "accuracy before fine-tuning"
         )
-    lines += _errors(summary)
+    lines += _held(summary) + _exits(summary) + _errors(summary)
     lines += [f"relaxed: {part}" for part in summary["relaxed_parts"]]
     local = summary["local"]
     if local.get("moves") is not None:
@@ -87,6 +87,24 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"({local.get('move', '-')})"
         )
     return lines
+
+
+def _held(summary: Mapping[str, Any]) -> list[str]:
+    """That no width was learned, where none was: then both searches are of thresholds and hardware alone."""
+    if not summary.get("widths_held"):
+        return []
+    pruned, final = (summary["energy_pj"][key] for key in ("best_uniform_pruned", "final"))
+    if pruned is None or pruned == final:
+        return ["widths held: joint = uniform + pruning"]
+    return ["widths held: joint = uniform + pruning held to the energy that was asked for"]
+
+
+def _exits(summary: Mapping[str, Any]) -> list[str]:
+    """Where inputs leave the joint design early, and how long they take on average."""
+    if not summary.get("exits"):
+        return []
+    where = ", ".join(f"{percent(share)} leave at {name}" for name, share in summary["exits"].items())
+    return [f"mean latency {spell(summary['latency_ns'].get('mean'), 'time')}; {where}"]
 
 
 def _errors(summary: Mapping[str, Any]) -> list[str]:
@@ -100,7 +118,8 @@ def _errors(summary: Mapping[str, Any]) -> list[str]:
         for key, title in _TITLES.items()
         if errors["accuracy_min"].get(key) is not None and errors["accuracy_std"].get(key) is not None
     ]
-    head = f"errors: {errors['injected']}, {errors['map']} maps, {errors['draws']} draws on the test set"
+    draws = "1 draw" if errors["draws"] == 1 else f"{errors['draws']} draws"
+    head = f"errors: {errors['injected']}, {errors['map']} maps, {draws} on the test set"
     return [": ".join([head, "; ".join(spread)]) if spread else head]
 
 
@@ -125,7 +144,11 @@ def _missed(summary: Mapping[str, Any]) -> list[str]:
 
 
 def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A design layer by layer; `rows` as in layers.csv (numbers or their text)."""
+    """A design layer by layer; `rows` as in layers.csv (numbers or their text).
+
+    Where inputs leave early energies are means over inputs, and a column says for how many a layer runs.
+    """
+    early = any("reach" in row for row in rows)
     unit = _unit(sum(float(row["energy_pj"]) for row in rows) / max(len(rows), 1))
     table = plain_table("the joint design, layer by layer")
     table.add_column("layer", overflow="fold", min_width=8)
@@ -134,7 +157,7 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, justify="center", no_wrap=True)
     table.add_column("mode", no_wrap=True)
     table.add_column("tile\nK,C,OY,OX", no_wrap=True)
-    for heading in ("V", "MHz", "use\n%", f"energy\n{unit}"):
+    for heading in ("V", "MHz", "use\n%", *(["runs\n%"] if early else []), f"energy\n{unit}"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         tile = ",".join(str(row[f"tile_{dim}"]) for dim in ("K", "C", "OY", "OX"))
@@ -148,6 +171,7 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{float(row['supply_v']):.2f}",
             f"{1000.0 * float(row['freq_ghz']):.0f}",
             f"{100.0 * float(row['utilization']):.0f}",
+            *([f"{100.0 * float(row['reach']):.0f}"] if early else []),
             digits(float(row["energy_pj"]) / convert(1.0, unit, "energy")),
         )
     return table

@@ -54,6 +54,15 @@ def test_without_an_energy_budget_the_search_starts_at_the_share_of_the_bound(mo
     assert targets[0] == pytest.approx(17.0 / 0.85) and targets[1] == pytest.approx(math.sqrt(20.0 * 200.0))
 
 
+def test_descents_that_were_run_are_not_run_again(monkeypatch):
+    done = {}
+    targets, taken = tried(monkeypatch, 60.0, done=done)
+    assert len(targets) == 3 and sorted(done) == pytest.approx(sorted(targets))
+    assert tried(monkeypatch, 60.0, done=done) == ([], taken)
+    assert tried(monkeypatch, 60.0, stands=True, done=done) == ([], 50.0)
+    assert tried(monkeypatch, 60.0, energy_pj=70.0, stands=True, done=done) == ([70.0], 70.0)
+
+
 def test_default_plan_grows_with_the_data():
     assert plan_for(1150) == Plan()
     large = plan_for(48_000)  # 6 passes in batches of 64; a third of it for the float parent, a quarter at the end

@@ -59,7 +59,7 @@ def test_the_16_bit_reference_runs_at_nominal_clock_and_supply(parts, result):
 def test_energies_are_ordered_bound_below_every_design_below_dense_16_bit(result):
     run, _ = result
     energies = [float(one.report.total_energy_pj) for one in run.designs.values()]
-    assert run.bound_pj < min(energies)
+    assert run.bound_pj < min(energies) and run.bound.bound_pj == run.bound_pj and not run.widths_held
     assert max(energies) < run.dense_16b_pj
 
 
@@ -125,15 +125,18 @@ def test_every_reference_is_fine_tuned_like_the_joint_design(result):
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize(("share", "lift", "stands"), [(20.0, True, True), (500.0, True, False)])
-def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift, stands):
+@pytest.mark.parametrize(
+    ("share", "lift", "stands", "quantizer"), [(20.0, True, True, "step_range"), (500.0, True, False, "lsq")]
+)
+def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift, stands, quantizer):
     class Enough(Exception):
         """The joint descent was asked for."""
 
-    asked = {}
+    asked, done = {}, {}
 
     def cheapest(*args, **how):
         asked[args[4]] = how.get("stands", False)
+        done[args[4]] = how["done"]
         if args[4] == "joint":
             raise Enough
         return None
@@ -142,5 +145,7 @@ def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift
     monkeypatch.setattr(run, "cheapest", cheapest)
     budget = cooptim.Budget(energy_ratio=share, lift=lift)
     with pytest.raises(Enough):
-        cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=1))
+        cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=0, quantizer=quantizer))
     assert asked == {"pruned": False, "joint": stands}
+    # Where no width is learned the joint search is that of thresholds again, and need not train what was trained.
+    assert (done["joint"] is done["pruned"]) == (quantizer == "lsq") and (quantizer == "lsq" or done["joint"] is None)

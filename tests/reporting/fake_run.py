@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.cost.bound import EnergyBound
 from cooptim.cost.report import COMPONENTS, CostReport
 from cooptim.descent.result import Budget, Priced, Result
 from cooptim.design.design import Design
@@ -109,6 +110,7 @@ def result(**changes):
         dense_16b_pj=240000.0,
         relaxed=cost(38.0),
         bound_pj=5000.0,
+        bound=EnergyBound(5000.0, 4000.0, 1000.0, 8000.0, {}, 3000.0, 0.0),
         history={
             "step": steps,
             "loss": 2.0 / (1 + steps),
