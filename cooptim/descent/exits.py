@@ -88,11 +88,15 @@ def fitted_margins(
 def exit_choices(task: Task, params: Any, state: Any, design: Design, period_ns: float) -> list[Choice]:
     """Margins fitted to the validation images at each of PRICES, cheapest first; with the design's own, and none.
 
+    Where errors are injected, to the images under each draw that a search sees.
+
     Energies are those of `evaluate` at the shares that leave; the deadline is not touched, for it holds for an input
     that runs every layer.
     """
     workload, data = task.space.workload, task.data
-    logits = task.measure.logits(params, state, design, data.x_val)
+    draws = task.measure.few
+    logits = np.concatenate([task.measure.logits(params, state, design, data.x_val, draw) for draw in draws], axis=-2)
+    labels = np.tile(data.y_val, len(draws))
     stats = task.measure.stats(params, state, design, *task.stats_images)
 
     def energy_pj(runs: Any) -> float:
@@ -101,7 +105,7 @@ def exit_choices(task: Task, params: Any, state: Any, design: Design, period_ns:
 
     stage_pj = np.array([energy_pj(runs) for runs in needed(workload)])
     confidence = jax.jit(log_odds)(logits[:-1])
-    wrong = jnp.asarray(np.argmax(logits, axis=-1) != data.y_val, confidence.dtype)
+    wrong = jnp.asarray(np.argmax(logits, axis=-1) != labels, confidence.dtype)
     own = jnp.asarray(design.exit_margin, confidence.dtype)
     cost, prices = (jnp.asarray(x, confidence.dtype) for x in (stage_pj / stage_pj[-1], PRICES))
     margins = [*np.asarray(fitted_margins(own, confidence, wrong, cost, prices)), np.asarray(own)]

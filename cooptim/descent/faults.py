@@ -34,6 +34,11 @@ class Faults:
     kinds: tuple[str, ...]
     fixed: bool
 
+    @property
+    def differ(self) -> bool:
+        """Whether one draw differs from another: stuck cells of one chip are the same in each."""
+        return not self.fixed or "accumulator" in self.kinds
+
     def in_step(self, supply_v: Float[Array, "layer"], key: PRNGKeyArray) -> ErrorRates:
         """Rates at these supplies with the draws of one training step; differentiable in the supplies."""
         cells, timing = jax.random.split(key)

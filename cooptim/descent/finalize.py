@@ -10,7 +10,7 @@ import numpy as np
 from cooptim.cost.report import CostReport
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
-from cooptim.descent.task import Task, settled
+from cooptim.descent.task import Task, rates, settled
 from cooptim.design.design import Design
 from cooptim.design.legal import IllegalDesign, snap, violations
 from cooptim.network.stats import Stats
@@ -43,7 +43,7 @@ def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: 
     Idempotent at fixed parameters and statistics images: finalizing its own result gives the same design.
     """
     space = task.space
-    stats = task.measure.stats(params, state, relaxed, *task.stats_images)
+    stats = rates(task, params, state, relaxed)
     sized = dataclasses.replace(relaxed, buffer_bits=_built_size(task, relaxed))
     lowest_v = None if task.faults is None else np.asarray(relaxed.supply_v)
     legal = snap(space, assign_hardware(space, task.pricer, sized, stats, deadline_ns, lowest_v=lowest_v))
@@ -61,7 +61,7 @@ def _built_size(task: Task, design: Design) -> jax.Array:
 
 def price(task: Task, params: Any, state: Any, design: Design, period_ns: float) -> tuple[CostReport, Stats]:
     """Report and measured zero rates of a design at these parameters."""
-    stats = task.measure.stats(params, state, design, *task.stats_images)
+    stats = rates(task, params, state, design)
     return task.pricer.report(design, stats, period_ns), stats
 
 

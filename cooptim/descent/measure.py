@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from cooptim.descent.compile import compiled
 from cooptim.descent.faults import Faults
@@ -38,8 +39,8 @@ class Measure:
             hits = (jnp.argmax(logits, axis=-1) == labels).astype(loss.dtype)
             return jnp.sum(loss * counted), jnp.sum(hits * counted), dataclasses.replace(stats, reach=reach)
 
-        def staged(params, state, design, x):  # type: ignore[no-untyped-def]
-            errors = self._drawn(design, jnp.uint32(0), jnp.uint32(0))
+        def staged(params, state, design, x, draw, part):  # type: ignore[no-untyped-def]
+            errors = self._drawn(design, draw, part)
             return self.network.apply(params, state, x, design, train=False, errors=errors)[0]
 
         def settle(params, state, design, x, key):  # type: ignore[no-untyped-def]
@@ -51,6 +52,11 @@ class Measure:
         object.__setattr__(self, "_run", compiled(run))
         object.__setattr__(self, "_settle", compiled(settle))
         object.__setattr__(self, "_staged", compiled(staged))
+
+    @property
+    def few(self) -> range:
+        """The draws of errors that tell a search how accurate a design is; one where none differs from another."""
+        return range(_FEW if self.faults is not None and self.faults.differ else 1)
 
     def _drawn(self, design: Design | None, draw: Any, part: Any) -> ErrorRates | None:
         if self.faults is None or design is None:
@@ -74,14 +80,14 @@ class Measure:
 
         design: None for the network as it is.
         """
-        found = [self._over(params, state, design, x, labels, draw) for draw in range(_FEW if self.faults else 1)]
+        found = [self._over(params, state, design, x, labels, draw) for draw in self.few]
         return float(np.mean([one[0] for one in found])), float(np.mean([one[1] for one in found]))
 
     def accuracies(
         self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray, draws: int
     ) -> tuple[float, ...]:
-        """Share of correct labels in each of `draws` draws of errors that no search has seen; one without faults."""
-        each = range(_FEW, _FEW + draws) if self.faults else (0,)
+        """Share of correct labels in each of `draws` draws of errors that no search has seen; one if all are alike."""
+        each = range(_FEW, _FEW + draws) if self.faults is not None and self.faults.differ else (0,)
         return tuple(self._over(params, state, design, x, labels, draw)[0] for draw in each)
 
     def _over(
@@ -99,14 +105,23 @@ class Measure:
             loss, hits = loss + float(out[0]), hits + float(out[1])
         return hits / len(x), loss / len(x)
 
-    def logits(self, params: Any, state: Any, design: Design, x: np.ndarray) -> np.ndarray:
-        """Output for all images, [stage, image, class] of a network with early exits."""
+    def logits(self, params: Any, state: Any, design: Design, x: np.ndarray, draw: int = 0) -> np.ndarray:
+        """Output for all images, [stage, image, class] of a network with early exits; in one draw of errors."""
         parts = []
         for start in range(0, len(x), self.chunk):
             part = x[start : start + self.chunk]
             filled = np.concatenate([part, np.repeat(part[:1], self.chunk - len(part), axis=0)])
-            parts.append(np.asarray(self._staged(params, state, design, filled))[..., : len(part), :])  # type: ignore[attr-defined]
+            at = np.uint32(draw), np.uint32(start)
+            parts.append(np.asarray(self._staged(params, state, design, filled, *at))[..., : len(part), :])  # type: ignore[attr-defined]
         return np.concatenate(parts, axis=-2)
+
+    def reach(self, params: Any, state: Any, design: Design, x: np.ndarray) -> Float[Array, "layer"]:
+        """Share of all images for which each layer runs under the design's margins; with faults, over a few draws."""
+        each = [self.logits(params, state, design, x, draw) for draw in self.few]
+        found = decided(self.network.workload, jnp.asarray(np.concatenate(each, axis=-2)), design.exit_margin)[1]
+        if found is None:
+            raise ValueError(f"reach: {self.network.workload.name} has no exits, or this design no margins for them")
+        return found
 
     def stats(self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray) -> Stats:
         """Zero rates averaged over the whole chunks of x (at least one; x is repeated when shorter)."""

@@ -15,6 +15,7 @@ from cooptim.data import Dataset, batch_indices
 from cooptim.data.augment import augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
+from cooptim.descent.stages import last_stage
 from cooptim.descent.teacher import taught_loss
 from cooptim.network.trace import Network
 from cooptim.relax.codebook import shared
@@ -193,7 +194,7 @@ class Trainer:
         """The teacher as a function of images."""
         network = self.network if teacher.network is None else teacher.network
         if network not in self._programs:
-            self._programs[network] = compiled(lambda params, state, x: network.apply(params, state, x)[0])
+            self._programs[network] = compiled(lambda params, state, x: last_stage(network.apply(params, state, x)[0]))
         return functools.partial(self._programs[network], teacher.params, teacher.state)
 
     @functools.cached_property
@@ -209,6 +210,7 @@ class Trainer:
         def loss(learned, held, state, x, y, goal, soft, key):  # type: ignore[no-untyped-def]
             weights = dataclasses.replace(held, params=learned[0], tables=learned[1])
             logits, after, _ = self.network.apply(built(weights), state, x, train=True, rngs=key)
+            y = jnp.broadcast_to(y, logits.shape[:-1])  # every stage learns them, where inputs may leave early
             task = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
             if goal is None:
                 return task, (after, task)

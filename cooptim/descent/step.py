@@ -14,7 +14,7 @@ from cooptim.data.augment import Augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.descent.faults import Faults
-from cooptim.descent.stages import staged_loss
+from cooptim.descent.stages import stage_shares, staged_loss
 from cooptim.descent.teacher import lesson_logits, taught_loss
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import projected_operands
@@ -127,7 +127,9 @@ def make_loss(
         c = excess(log_cost, control.budgets)
         learned = task
         if lesson is not None:
-            learned = taught_loss(task, logits, lesson_logits(network, lesson, x), control.distill_weight, temperature)
+            shares = stage_shares(space.workload, logits, design.exit_margin, control.temperature)
+            teacher = lesson_logits(network, lesson, x)
+            learned = taught_loss(task, logits, teacher, control.distill_weight, temperature, shares)
         total = learned + penalty(c, old.multipliers, control.penalty)
         return total, (state, c, (task, hits, log_cost, design, stats))
 

@@ -26,6 +26,7 @@ from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.ranges import extremes
+from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
 from cooptim.relax.codebook import table_of
 from cooptim.relax.method import method_of
@@ -201,9 +202,21 @@ def float_design(task: Task, knobs: Knobs) -> Design:
     return without_exits(decode(task, knobs, float_phase(task.layers)))
 
 
+def rates(task: Task, params: Any, state: Any, design: Design) -> Stats:
+    """Zero rates on the statistics images; which layers run, where inputs leave early, on all validation images.
+
+    Training images leave earlier than others, for the network is surer of them.
+    """
+    stats = task.measure.stats(params, state, design, *task.stats_images)
+    if design.exit_margin is None:
+        return stats
+    reach = task.measure.reach(params, state, design, task.data.x_val)
+    return dataclasses.replace(stats, reach=reach.astype(stats.weight_density.dtype))
+
+
 def priced(task: Task, title: str, params: Any, state: Any, design: Design, period_ns: float) -> Priced:
     """One legal design with its figures; the test accuracy is filled in at the end of the run."""
-    stats = task.measure.stats(params, state, design, *task.stats_images)
+    stats = rates(task, params, state, design)
     val_accuracy, val_loss = task.measure.accuracy(params, state, design, task.data.x_val, task.data.y_val)
     report = task.pricer.report(design, stats, period_ns)
     return Priced(title, params, state, design, stats, report, val_accuracy, float("nan"), val_loss)

@@ -11,6 +11,7 @@ import pytest
 import cooptim
 from cooptim.descent import finalize
 from cooptim.descent.assign import assign_hardware
+from cooptim.descent.calibrate import calibrated_ranges
 from cooptim.descent.constraint import Budgets
 from cooptim.descent.descend import _begin
 from cooptim.descent.faults import Faults, faults_of, safe_machine, safe_supply_v
@@ -85,6 +86,9 @@ def test_errors_are_refused_where_a_machine_states_none_and_by_unknown_names():
     for given, found in (({"errors": "some"}, "errors 'some'"), ({"error_map": "odd"}, "error_map 'odd'")):
         with pytest.raises(ValueError, match=f"plan: {found} is not known; use one of "):
             Plan(**given)
+    for kind in ("none", "accumulators"):  # what comes too late differs on one chip too
+        with pytest.raises(ValueError, match=f"'{kind}' has none; use errors weights, inputs, memory, all, or"):
+            Plan(error_map="fixed", errors=kind)
     with pytest.raises(ValueError, match="plan: error_draws 0: at least 1"):
         Plan(error_draws=0)
 
@@ -168,7 +172,7 @@ def test_finalizing_holds_the_learned_supplies_where_errors_are_injected(monkeyp
     for name, found in (("assign_hardware", assigned), ("snap", lambda space, d: d), ("violations", lambda *_: [])):
         monkeypatch.setattr(finalize, name, found)
     monkeypatch.setattr(finalize, "_built_size", lambda task, design: design.buffer_bits)
-    task = TwoLayers(types.SimpleNamespace(stats=lambda *_: None))
+    task = TwoLayers(types.SimpleNamespace(stats=lambda *_: Stats(jnp.ones(2), jnp.ones(2))))
     task.data.x_train = task.data.y_train = np.zeros(1)
     for name, value in (("space", None), ("pricer", None), ("faults", faults), ("plan", Plan())):
         object.__setattr__(task, name, value)
@@ -192,7 +196,11 @@ def test_accuracies_are_drawn_and_the_search_sees_other_draws(parts):
     few = random.accuracy(params, {}, low, x, labels)[0]
     assert few == pytest.approx(np.mean([random._over(params, {}, low, x, labels, d)[0] for d in range(4)]))
     assert each == tuple(random._over(params, {}, low, x, labels, d)[0] for d in range(4, 9))
-    assert len(set(fixed.accuracies(params, {}, low, x, labels, 3))) == 1  # one chip, nothing late
+    one = fixed.accuracies(params, {}, low, x, labels, 3)
+    assert one == (fixed._over(params, {}, low, x, labels, 9)[0],)  # one chip, nothing late: each draw is the same
+    assert fixed.accuracy(params, {}, low, x, labels)[0] == one[0] and len(fixed.few) == 1 and len(random.few) == 4
+    late = Measure(parts.network, 64, Faults(loud, ("weight", "accumulator"), True))
+    assert len(late.few) == 4 and Measure(parts.network, 64).few == range(1)
     np.testing.assert_allclose(random.accuracies(params, {}, high, x, labels, 2), plain[0])
     assert Measure(parts.network, 64).accuracies(params, {}, high, x, labels, 20) == (plain[0],)
 
@@ -229,6 +237,14 @@ def test_a_step_of_the_supply_is_measured_where_errors_are_injected(monkeypatch,
         assert move.retrains == bool(faults) and saving > 0
 
 
+def test_a_calibrated_design_stays_at_safe_supplies_in_a_space_that_has_lower_ones(parts):
+    x = parts.data.x_train[:64]
+    given = (parts.network, parts.params, {}, x, parts.task.space, 8)
+    space, _ = calibrated_ranges(*given, ranges="minmax", per_channel=False)
+    assert float(parts.task.space.machine.supply.floor_v) == pytest.approx(0.65)
+    assert float(space.machine.supply.floor_v) == pytest.approx(0.80) and space.tilings is parts.task.space.tilings
+
+
 def test_supply_moves_say_so(parts):
     moves = hardware_moves(parts.task.space, jax.tree.map(np.asarray, at(parts, 0.8)))
     assert {m.supply for m in moves if "supply" in m.name} == {True}
@@ -247,3 +263,6 @@ def test_result_and_report_tell_draws_and_spread():
     line = next(line for line in notes(told) if line.startswith("errors: "))
     assert line.startswith("errors: all, random maps, 3 draws on the test set: joint ")
     assert "+- 1.00 points, lowest 96.0" in line
+    alone = dataclasses.replace(final, test_draws=(0.97,))
+    told = summary(dataclasses.replace(run, errors=("weights", "fixed"), designs=run.designs | {"final": alone}))
+    assert "errors: weights, fixed maps, 1 draw on the test set" in notes(told)  # no spread of one number
