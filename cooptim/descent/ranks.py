@@ -19,7 +19,7 @@ from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
-from cooptim.network.low_rank import low_rank, parameters, rank_limits, split_of, whole
+from cooptim.network.low_rank import halves, low_rank, parameters, rank_limits, split_of, whole
 from cooptim.network.trace import Network
 from cooptim.workload import Workload
 
@@ -212,22 +212,22 @@ def rank_prices(
 ) -> dict[str, RankPrice]:
     """What each layer's rank costs, the others at their largest; `full` is the network split at the largest ranks."""
     found = {}
-    for name, (leaf, limit) in _places(network, limits).items():
-        path = network.param_paths[leaf]
+    for name, limit in limits.items():
+        two = halves(network, name)
         ranks = np.unique(np.rint(np.geomspace(1, limit, _GRID)).astype(int))
-        energy = [plain_pj(_at_rank(full.workload, path, int(rank)), machine, bits) for rank in ranks]
+        energy = [plain_pj(_at_rank(full.workload, two, int(rank)), machine, bits) for rank in ranks]
         others = {n: rank for n, rank in limits.items() if n != name}
         apart = low_rank(network, others) if others else network
         found[name] = RankPrice(limit, ranks, np.asarray(energy), plain_pj(apart.workload, machine, bits))
     return found
 
 
-def _at_rank(workload: Workload, path: str, rank: int) -> Workload:
+def _at_rank(workload: Workload, two: tuple[str, str], rank: int) -> Workload:
     """The workload with the two layers of a split leaf at another rank."""
-    bounds = {f"{path}.u": {"K": rank}, f"{path}.v": {"C": rank}}
-    layers = [
-        dataclasses.replace(one, bounds=one.bounds._replace(**bounds.get(one.name, {}))) for one in workload.layers
-    ]
+    layers = list(workload.layers)
+    for name, dim in zip(two, "KC", strict=True):
+        at = workload.index(name)
+        layers[at] = dataclasses.replace(layers[at], bounds=layers[at].bounds._replace(**{dim: rank}))
     return dataclasses.replace(workload, layers=tuple(layers))
 
 

@@ -15,10 +15,11 @@ from cooptim.network.flow import Path, UnpriceableError
 from cooptim.network.jaxprs import CUSTOM
 from cooptim.network.plan import Plan, Site
 from cooptim.network.program import Program
-from cooptim.network.rewrite import Replacement, rerun, sites_of, way_to
+from cooptim.network.rewrite import InTheOpen, Replacement, rerun, sites_of, way_to
 from cooptim.network.trace import Network, Traced, network_of
 
 PyTree = Any
+_DIGITS = 128
 
 
 class Split(NamedTuple):
@@ -28,12 +29,19 @@ class Split(NamedTuple):
       leaf: position among the leaves of the parameters.
       shape: of the operand.
       ins, outs: its axes that are summed over, and the others, in the order of the matrix.
+      intact: whether the operand is the leaf as it lies, neither reshaped nor transposed.
     """
 
     leaf: int
     shape: tuple[int, ...]
     ins: tuple[int, ...]
     outs: tuple[int, ...]
+    intact: bool
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """What is the same at any size of the operand."""
+        return self.leaf, self.ins, self.outs, self.intact
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -58,19 +66,32 @@ class _Factored:
         shapes = jax.tree.leaves(self.network.params)
         leaves, tree = parameters(self.network, p)
         factors = {name: leaves[split.leaf] for name, split in self.splits.items()}
-        for split in self.splits.values():  # nothing reads the weight that was there, so it is dead code
-            leaves[split.leaf] = jnp.zeros(shapes[split.leaf].shape, shapes[split.leaf].dtype)
+        for name, split in self.splits.items():  # nothing reads the weight that was there, so it is dead code
+            shape = _leaf_shape(name, split, shapes[split.leaf].shape, factors[name])
+            leaves[split.leaf] = jnp.zeros(shape, shapes[split.leaf].dtype)
 
         def replacing(traced: Traced) -> Mapping[Path, Replacement]:
             found = {}
             for name, split in self.splits.items():
                 (site,) = sites_of(traced.plan, name)
-                if split_of(traced, name) != split:
+                if split_of(traced, name).layout != split.layout:
                     raise UnpriceableError(f"low rank '{name}': its weights lie otherwise in the train program")
                 found[site.path] = _twice(site, split, factors[name])
             return found
 
         return rerun(self.network, jax.tree.unflatten(tree, leaves), s, x, rngs, train, replacing)
+
+
+def _leaf_shape(name: str, split: Split, shape: tuple[int, ...], factors: Mapping[str, Any]) -> tuple[int, ...]:
+    """Shape of the leaf whose factors these are; UnpriceableError (a ValueError) where it cannot be told."""
+    sizes = (*factors["u"].shape[:-1], *factors["v"].shape[1:])
+    made = tuple(sizes[a] for a in np.argsort((*split.ins, *split.outs)))
+    if split.intact or made == split.shape:
+        return made if split.intact else shape
+    raise UnpriceableError(
+        f"low rank '{name}': its factors make {list(made)} of what was {list(split.shape)}, and it is reshaped or "
+        "transposed before its layer; shrink first, split after"
+    )
 
 
 def low_rank(network: Network, ranks: Mapping[str, int]) -> Network:
@@ -80,6 +101,8 @@ def low_rank(network: Network, ranks: Mapping[str, int]) -> Network:
     convolution with `rank` outputs, then one of a single tap. Factors start at the truncated singular value
     decomposition, each with the square root of the singular values, so the output is the best in least squares of W and
     the same at full rank. In the parameters the leaf of W becomes {'u', 'v'}, and the layers are called after them.
+    Channels can leave the network (`shrunk`) before and after, but where a W that was split is reshaped or transposed
+    on the way to its layer: shrink first there.
 
     Args:
       network: concrete parameters.
@@ -124,6 +147,14 @@ def parameters(network: Network, params: PyTree) -> tuple[list[Any], Any]:
     return tree.flatten_up_to(params), tree
 
 
+def halves(network: Network, name: str) -> tuple[str, str]:
+    """Names of the two layers that take the place of this one."""
+    traced, _, _ = network.traced(network.params, network.state, *network.example, False)
+    alone = jax.tree_util.treedef_is_leaf(jax.tree.structure(network.params))  # its factors bear no other name
+    path = "" if alone else f"{network.param_paths[split_of(traced, name).leaf]}."
+    return f"{path}u", f"{path}v"
+
+
 def rank_limits(network: Network) -> dict[str, int]:
     """Largest rank of each layer that `low_rank` can split."""
     traced, _, _ = network.traced(network.params, network.state, *network.example, False)
@@ -158,9 +189,10 @@ def split_of(traced: Traced, name: str) -> Split:
     if eqn.primitive.name == "dot_general":
         (contract, _) = eqn.params["dimension_numbers"]
         ins = tuple(contract[site.weight])
-        return Split(site.leaf, shape, ins, tuple(a for a in range(len(shape)) if a not in ins))
-    outs, *ins_of = eqn.params["dimension_numbers"].rhs_spec
-    return Split(site.leaf, shape, tuple(ins_of), (outs,))
+        outs = tuple(a for a in range(len(shape)) if a not in ins)
+        return Split(site.leaf, shape, ins, outs, site.intact)
+    out, *ins_of = eqn.params["dimension_numbers"].rhs_spec
+    return Split(site.leaf, shape, tuple(ins_of), (out,), site.intact)
 
 
 def _obstacle(plan: Plan, sites: list[Site], calls: set[str], eqn: Any) -> str:
@@ -198,7 +230,7 @@ def _operand(network: Network, traced: Traced, name: str) -> np.ndarray:
             seen.append(args[site.weight])
             return [jnp.zeros(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
 
-        rerun(network, p, s, x, rngs, False, lambda traced: {site.path: kept})
+        rerun(network, p, s, x, rngs, False, lambda traced: {site.path: kept}, InTheOpen)
         return seen[-1]
 
     shapes = jax.eval_shape(lambda t: t, (network.params, network.state, x, rngs))
@@ -210,19 +242,32 @@ def _operand(network: Network, traced: Traced, name: str) -> np.ndarray:
 
 
 def whole(network: Network, name: str, u: Any, v: Any) -> Any:
-    """The weight leaf of a layer whose factors are u and v, as the network keeps it."""
+    """The weight leaf of a layer whose factors are u and v, as the network keeps it.
+
+    Raises ValueError where the weights pass through a type that does not hold the whole numbers below 128.
+    """
     traced, _, _ = network.traced(network.params, network.state, *network.example, False)
     split = split_of(traced, name)
     leaves, tree = jax.tree.flatten(network.params)
     leaf = leaves[split.leaf]
-    leaves[split.leaf] = np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape)
-    place = _operand(dataclasses.replace(network, params=jax.tree.unflatten(tree, leaves)), traced, name)
+    # Which word of the leaf stands where in the operand, digit by digit: bfloat16 and wider hold each digit exactly.
+    words, place, unit = np.arange(leaf.size), np.zeros(split.shape, np.int64), 1
+    while unit < leaf.size:
+        leaves[split.leaf] = (words // unit % _DIGITS).astype(leaf.dtype).reshape(leaf.shape)
+        digit = _operand(dataclasses.replace(network, params=jax.tree.unflatten(tree, leaves)), traced, name)
+        place += unit * digit.astype(np.int64)
+        unit *= _DIGITS
+    if not np.array_equal(np.sort(place, axis=None), words):
+        raise ValueError(
+            f"low rank '{name}': its weights pass through a type that does not hold the whole numbers below {_DIGITS}, "
+            "so their factors cannot be put together again; let them pass through bfloat16 or wider"
+        )
     matrix = np.asarray(u, np.float64).reshape(-1, np.shape(u)[-1]) @ np.asarray(v, np.float64).reshape(len(v), -1)
     operand = np.transpose(
         matrix.reshape([split.shape[a] for a in (*split.ins, *split.outs)]), np.argsort((*split.ins, *split.outs))
     )
     flat = np.zeros(leaf.size)
-    flat[place.astype(np.int64).ravel()] = operand.ravel()
+    flat[place.ravel()] = operand.ravel()
     return jnp.asarray(flat.reshape(leaf.shape), leaf.dtype)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from cooptim.network.flow import Path
 from cooptim.network.interpret import Interpreter, Knobs, Measured, bind
-from cooptim.network.jaxprs import CALLS, CUSTOM, call_jaxpr, opened
+from cooptim.network.jaxprs import CALLS, CUSTOM, call_jaxpr, opened, scan_split
 from cooptim.network.plan import Plan, Site
 from cooptim.network.quantized import observing
 from cooptim.network.trace import Network, Traced, arrays
@@ -35,6 +36,37 @@ class Rewriter(Interpreter):
         return bind(eqn, args), {}
 
 
+@dataclasses.dataclass(frozen=True)
+class InTheOpen(Rewriter):
+    """Runs the calls that hold a replaced equation in the open, one trip of a scan and one branch of a cond, so that
+    what is read there belongs to no inner program. Their outputs are zeros.
+    """
+
+    def _scan(self, eqn: Any, args: list[Any], path: Path, knobs: Knobs) -> tuple[list[Any], Measured]:
+        if not self._branches(path):
+            return super()._scan(eqn, args, path, knobs)
+        n = sum(scan_split(eqn))
+        self.run(eqn.params["jaxpr"], [*args[:n], *(xs[0] for xs in args[n:])], path + (0,), knobs)
+        return _zeros(eqn), {}
+
+    def _cond(self, eqn: Any, args: list[Any], path: Path, knobs: Knobs) -> tuple[list[Any], Measured]:
+        if not self._branches(path):
+            return super()._cond(eqn, args, path, knobs)
+        for b in self._branches(path):
+            self.run(eqn.params["branches"][b], args[1:], path + (b,), knobs)
+        return _zeros(eqn), {}
+
+    def _remat(self, eqn: Any, args: list[Any], path: Path, knobs: Knobs) -> tuple[list[Any], Measured]:
+        return self.run(call_jaxpr(eqn), args, path + (0,), knobs)
+
+    def _branches(self, path: Path) -> set[int]:
+        return {found[len(path)] for found in self.replaced if found[: len(path)] == path}
+
+
+def _zeros(eqn: Any) -> list[Any]:
+    return [jnp.zeros(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
+
+
 def rerun(
     network: Network,
     params: PyTree,
@@ -43,13 +75,14 @@ def rerun(
     rngs: PyTree,
     train: bool,
     replacing: Callable[[Traced], Mapping[Path, Replacement]],
+    rewriter: type[Rewriter] = Rewriter,
 ) -> tuple[PyTree, PyTree]:
     """Output and new state of the network's own program with the equations replaced that `replacing` gives for it."""
     traced, _, _ = network.traced(params, state, x, rngs, train)
     replaced = replacing(traced)
     ways = {path[:n] for path in replaced for n in range(1, len(path), 2)}
     plan = dataclasses.replace(traced.plan, masked={}, boundaries={}, branches={}, opened=traced.plan.opened | ways)
-    outs, _ = Rewriter(plan, observing(), replaced).run(traced.jaxpr, arrays(params, state, x, rngs), (), {})
+    outs, _ = rewriter(plan, observing(), replaced).run(traced.jaxpr, arrays(params, state, x, rngs), (), {})
     return jax.tree.unflatten(traced.out_tree, outs)
 
 

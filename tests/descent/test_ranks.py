@@ -7,8 +7,8 @@ import pytest
 
 import cooptim
 from cooptim.data.dataset import split_dataset
-from cooptim.descent.ranks import RankPrice, _Relaxed, gates, learn_ranks, plain_pj, whole_ranks
-from cooptim.network.low_rank import low_rank, whole
+from cooptim.descent.ranks import RankPrice, _at_rank, _Relaxed, gates, learn_ranks, plain_pj, whole_ranks
+from cooptim.network.low_rank import halves, low_rank, whole
 from tests.network.cases import normal
 
 
@@ -84,6 +84,14 @@ def test_factors_put_together_are_the_leaf_again_in_its_own_layout():
         split = low_rank(network, {name: 3}).params[name]
         left, values, right = np.linalg.svd(np.asarray(params[name]))
         np.testing.assert_allclose(whole(network, name, **split), (left[:, :3] * values[:3]) @ right[:3], atol=1e-9)
+
+
+@pytest.mark.parametrize("place", [lambda w: w, lambda w: {"fc": {"w": w}}])
+def test_a_workload_at_another_rank_is_that_of_the_network_split_at_it(place):
+    network = cooptim.trace(lambda p, x: x @ jax.tree.leaves(p)[0], place(normal(0, 16, 24)), jnp.zeros((1, 16)))
+    (name,) = network.layer_names
+    found = _at_rank(low_rank(network, {name: 16}).workload, halves(network, name), 3)
+    assert found == low_rank(network, {name: 3}).workload
 
 
 def test_a_run_keeps_the_rank_that_the_data_need_and_leaves_whole_what_is_cheaper_so():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import cooptim
-from cooptim.network.low_rank import low_rank, rank_limits
+from cooptim.network.low_rank import low_rank, rank_limits, whole
+from cooptim.network.shrink import UnshrinkableError, shrunk
 from cooptim.workload import Bounds
 from tests.network.cases import layer_of, normal
 
@@ -72,6 +73,73 @@ def test_a_split_network_can_have_exits_and_its_exits_can_be_split(parts):
     assert split.workload.exits == ("exits.conv.dense.v",)
     y = split.apply(split.params, split.state, x)[0]
     assert y.shape == (2, 3, 5)
+
+
+def held(p, x):
+    """Weights that are turned in a scan, in a branch and where they are computed again."""
+    x = jax.lax.scan(lambda h, row: (jnp.tanh((h + row) @ p["scan"].T), None), x, jnp.ones((2, 4)))[0]
+    x = jax.lax.cond(x.sum() > 1e3, lambda w, x: x * 0.0, lambda w, x: jnp.tanh(x @ w.T), p["cond"], x)
+    return jax.checkpoint(lambda w, x: x @ w.T)(p["again"], x)
+
+
+def test_weights_that_are_turned_inside_of_scans_branches_and_checkpoints_are_split_there():
+    params = {"scan": normal(0, 4, 4), "cond": normal(1, 4, 4), "again": normal(2, 3, 4)}
+    x = normal(3, 2, 4)
+    network = cooptim.trace(held, params, x)
+    assert rank_limits(network) == {"scan": 4, "cond": 4, "again": 3}
+    split = low_rank(network, rank_limits(network))
+    y = split.apply(split.params, split.state, x)[0]
+    np.testing.assert_allclose(y, held(params, x), rtol=1e-9, atol=1e-12)
+
+
+def through(dtype):
+    return lambda p, x: x @ p["w"].astype(dtype).astype(x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(40, 32), (31, 11)])
+def test_factors_are_put_together_where_the_program_rounds_its_weights(shape):
+    # 1280 words, and bfloat16 holds whole numbers up to 256 alone.
+    params = {"w": normal(0, *shape).T}
+    network = cooptim.trace(lambda p, x: through(jnp.bfloat16)({"w": p["w"].T}, x), params, normal(1, 1, shape[0]))
+    u, v = normal(2, shape[0], 3), normal(3, 3, shape[1])
+    np.testing.assert_allclose(whole(network, "w", u, v), (u @ v).T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
+def test_the_factors_of_a_convolution_are_put_together_in_its_own_type(dtype):
+    def conv(p, x):
+        return jax.lax.conv_general_dilated(x, p["w"], (1, 1), "SAME", dimension_numbers=NHWC)
+
+    w = normal(0, 3, 3, 2, 8).astype(dtype)
+    network = cooptim.trace(conv, {"w": w}, normal(1, 1, 4, 4, 2).astype(dtype))
+    again = whole(network, "w", **low_rank(network, {"w": 8}).params["w"])
+    assert again.dtype == dtype and again.shape == w.shape
+    np.testing.assert_allclose(again.astype(float), w.astype(float), atol=16 * float(jnp.finfo(dtype).eps))
+
+
+def test_a_type_that_holds_no_digit_is_refused():
+    network = cooptim.trace(through(jnp.float8_e4m3fn), {"w": normal(0, 8, 6)}, normal(1, 1, 8))
+    with pytest.raises(ValueError, match="low rank 'w': its weights pass through a type that does not hold the whole"):
+        whole(network, "w", np.ones((8, 1)), np.ones((1, 6)))
+
+
+def rows(x, w):
+    """x times weights whose rows are the outputs, as they lie."""
+    return jax.lax.dot_general(x, w, (((1,), (1,)), ((), ())))
+
+
+def test_channels_leave_a_network_that_was_split_and_its_rank_is_one_of_them():
+    params = {"a": normal(0, 4, 8), "b": normal(1, 6, 8), "c": normal(2, 6, 3)}
+    x = normal(3, 2, 4)
+    network = cooptim.trace(lambda p, x: jnp.tanh(rows(jnp.tanh(x @ p["a"]), p["b"])) @ p["c"], params, x)
+    split = low_rank(network, {"b": 4})
+    small = shrunk(split, split.params, split.state, x, {"a": 0.5, "b.u": 0.25, "b.v": 0.5})
+    shapes = jax.tree.map(jnp.shape, small.network.params)
+    assert shapes == {"a": (4, 4), "b": {"u": (4, 3), "v": (3, 3)}, "c": (3, 3)} and small.error < 1e-9
+    turned = cooptim.trace(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"].T, {k: params[k] for k in "ab"}, x)
+    split = low_rank(turned, {"b": 4})
+    with pytest.raises(UnshrinkableError, match=r"'b': its factors make \[4, 6\] of what was \[8, 6\].*shrink first"):
+        shrunk(split, split.params, split.state, x, {"a": 0.5})
 
 
 def odd(p, x):
