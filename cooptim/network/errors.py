@@ -20,7 +20,8 @@ class ErrorRates:
     """What goes wrong in the layers; None injects nothing of that kind. Stacked on the `layer` axis.
 
     The same `cells` key gives the same stuck cells, of which a lower rate keeps a subset: one chip's map. A new one is
-    another chip, or cells that fail anew. Images of a batch lie in cells of their own.
+    another chip, or cells that fail anew. Images of a batch lie in cells of their own. Layers that use a leaf as it is
+    read it from the same cells, each at its own rate; one that transposes or reshapes it draws cells anew.
 
     Attributes:
       weight, input: chance that a bit of a stored word is read wrong, in [0, 1/2).
@@ -46,8 +47,13 @@ class SiteErrors(NamedTuple):
     timing_key: Any
 
 
-def site_errors(errors: ErrorRates, rows: Mapping[Path, np.ndarray], layers: int) -> dict[Path, SiteErrors]:
-    """The errors, by site, with a key of its own for each row; ValueError when they are of another number of layers."""
+def site_errors(
+    errors: ErrorRates, rows: Mapping[Path, np.ndarray], cell_rows: Mapping[Path, np.ndarray], layers: int
+) -> dict[Path, SiteErrors]:
+    """The errors, by site, with a key for each row, of weights for each of `cell_rows`.
+
+    Raises ValueError when they are of another number of layers.
+    """
     for field in ("weight", "input", "accumulator"):
         rate = getattr(errors, field)
         if rate is not None and np.shape(rate) != (layers,):
@@ -66,7 +72,7 @@ def site_errors(errors: ErrorRates, rows: Mapping[Path, np.ndarray], layers: int
             pick(errors.weight, at),
             pick(errors.input, at),
             pick(errors.accumulator, at),
-            cells,
+            _keys(errors.cells, cell_rows[path]),
             _folded(cells, _INPUT),
             _folded(timing, _TIMING),
         )

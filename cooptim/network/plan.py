@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,18 @@ class Plan:
 
     def mask_rows(self, rows: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray]:
         """As `rows`, but a site on a tied leaf takes the row of the first layer that uses the leaf."""
+        return self._first_rows(rows, lambda site: True)
+
+    def cell_rows(self, rows: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray]:
+        """As `rows`, but a site on a tied leaf takes the row of the first that uses it as it lies in memory, too."""
+        return self._first_rows(rows, lambda site: site.intact)
+
+    def _first_rows(self, rows: Mapping[Path, np.ndarray], alike: Callable[[Site], bool]) -> dict[Path, np.ndarray]:
         first: dict[tuple[int, Trips], int] = {}
         out = {}
         for path, site in sorted(self.sites.items()):
             own = np.array(rows[path])
-            if site.leaf is not None:
+            if site.leaf is not None and alike(site):
                 for trips in itertools.product(*(range(n) for _, n in site.scans)):
                     own[trips] = first.setdefault((site.leaf, trips), int(own[trips]))
             out[path] = own

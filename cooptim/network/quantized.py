@@ -96,8 +96,12 @@ def site_knobs(
     off: Off,
     layers: int,
     errors: ErrorRates | None = None,
+    cell_rows: Mapping[Path, np.ndarray] | None = None,
 ) -> dict[Path, SiteKnobs]:
     """The design, by site, and what goes wrong there; rows that are off get a width beyond quantizing and no threshold.
+
+    Args:
+      cell_rows: from `Plan.cell_rows`, where weights with errors lie; None gives each site cells of its own.
 
     Raises ValueError when the design or the errors have another number of layers.
     """
@@ -132,7 +136,7 @@ def site_knobs(
                 knobs[path] = knobs[path]._replace(**{field: jnp.asarray(tables[int(at)])})
     if errors is None:
         return knobs
-    wrong = site_errors(errors, rows, layers)
+    wrong = site_errors(errors, rows, rows if cell_rows is None else cell_rows, layers)
     return {path: own._replace(errors=wrong[path]) for path, own in knobs.items()}
 
 
@@ -143,6 +147,7 @@ def quantizing(
     errors: ErrorRates | None = None,
     methods: Mapping[Path, Method] | None = None,
     images: int = 1,
+    names: Sequence[str] = (),
 ) -> Probe:
     """Probe that prunes and quantizes W, quantizes I, and measures the share of non-zero words of both.
 
@@ -152,6 +157,9 @@ def quantizing(
     Args:
       methods: by site, from `kept.site_methods`; sites that are left out have the default.
       images: of the batch.
+      names: of the layers, for messages.
+
+    With errors of weights, the run raises ValueError that names the layer whose words are no whole numbers of a unit.
     """
     said = methods or {}
 
@@ -176,11 +184,19 @@ def quantizing(
         if not is_off(site, off.inputs):
             new_i, input_density = kept.inputs(i, knobs, is_signed(site), method, images)
         if errors is not None:
-            step, range_ = kept.weight_unit(site, new_w, knobs, method)
-            input_step = kept.input_unit(knobs, method, is_signed(site))
-            own = knobs._replace(weight_step=step, weight_range=range_, input_step=input_step)
+            own = knobs._replace(input_step=kept.input_unit(knobs, method, is_signed(site)))
+            if errors.weight is not None and not is_off(site, off.weights) and _floats(new_w):
+                step, range_ = unit(site, new_w, knobs, method)
+                own = own._replace(weight_step=step, weight_range=range_)
             new_w, new_i = _misread(new_w, new_i, own, is_signed(site))
         return new_w, new_i, {"weight_density": weight_density, "input_density": input_density}
+
+    def unit(site: Site, new_w: Any, knobs: SiteKnobs, method: Method) -> tuple[Any, Any]:
+        try:
+            return kept.weight_unit(site, new_w, knobs, method)
+        except ValueError as error:
+            who = names[int(rows[site.path].ravel()[0])] if names else "errors"
+            raise ValueError(f"{who}: {error}, or leave the errors of weights None") from None
 
     def multiply(site: Site, mac: Any, w: Any, i: Any, knobs: SiteKnobs) -> tuple[Any, dict[str, Any]]:
         new_w, new_i, measured = touch(site, w, i, knobs)
@@ -206,14 +222,18 @@ def _mean(x: Array) -> Array:
     return jnp.mean(x, axis=0)
 
 
+def _floats(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
 def _misread(w: Any, i: Any, knobs: SiteKnobs, signed: bool) -> tuple[Any, Any]:
     """Both operands as their memory gives them back; words that are not quantized are none of this machine's."""
     k = knobs
     if (e := k.errors) is None:
         return w, i
-    if e.weight is not None and jnp.issubdtype(w.dtype, jnp.floating):
+    if e.weight is not None and _floats(w):
         w = bit_errors.misread(w, k.weight_bits, k.weight_step, k.weight_range, e.weight, e.weight_key, True)
-    if e.input is not None and jnp.issubdtype(i.dtype, jnp.floating):
+    if e.input is not None and _floats(i):
         i = bit_errors.misread(i, k.input_bits, k.input_step, k.input_range, e.input, e.input_key, signed)
     return w, i
 

@@ -103,8 +103,9 @@ class Network:
           errors: words of quantized operands misread at the multiplies, products that come too late; None injects
             nothing. Leaves used elsewhere are read right.
 
-        Raises ValueError for a layer that the network lacks, a design or errors of another length, late products in a
-        call that keeps its derivative rule, or a train program whose layers differ from the workload's.
+        Raises ValueError for a layer that the network lacks, a design or errors of another length, a method that a
+        layer cannot follow or whose weights cannot be misread, late products in a call that keeps its derivative rule,
+        or a train program whose layers differ from the workload's.
         """
         rows_off = off_rows(off, self.layer_names)
         layers = len(self.layer_names)
@@ -114,10 +115,12 @@ class Network:
         traced, rows, mask_rows = self.traced(params, state, x, rngs, train)
         if errors is not None and errors.accumulator is not None and traced.plan.boundaries:
             self._refuse_late(traced.plan)
-        knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors)
+        cells = None if errors is None else traced.plan.cell_rows(rows)
+        knobs = site_knobs(design, rows, mask_rows, rows_off, layers, errors, cells)
         methods = site_methods(design, rows, traced.plan, self.layer_names)
         images = jnp.shape(jax.tree.leaves(x)[0])[self.batch_axis]
-        machine = Interpreter(traced.plan, quantizing(design.input_signed, rows, rows_off, errors, methods, images))
+        probe = quantizing(design.input_signed, rows, rows_off, errors, methods, images, self.layer_names)
+        machine = Interpreter(traced.plan, probe)
         outs, measured = machine.run(traced.jaxpr, arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
@@ -216,12 +219,15 @@ def trace(
 
 
 def retraced(network: Network, params: PyTree, state: PyTree, x: PyTree, rngs: PyTree = None) -> Network:
-    """The Network of the same function with other leaves, of other shapes where the function takes them.
+    """The Network of the same function with other leaves, of other shapes where the function takes them; exits stay.
 
     Raises whatever the function raises when it does not take them, and as `trace` does.
     """
     program = dataclasses.replace(network.program, params=params, state=state)
-    return network_of(program, x, rngs, network.batch_axis)
+    made = network_of(program, x, rngs, network.batch_axis)
+    for end in network.workload.exits:
+        made.workload.index(end)  # its head is a layer still
+    return dataclasses.replace(made, workload=dataclasses.replace(made.workload, exits=network.workload.exits))
 
 
 def network_of(program: Program, x: PyTree, rngs: PyTree = None, batch_axis: int = 0) -> Network:

@@ -111,6 +111,16 @@ def test_trips_of_a_scan_share_the_weights_cells_and_draw_the_rest_anew():
         assert not np.allclose(y, run(none))
 
 
+def test_a_tied_leaf_lies_in_the_same_cells_for_each_use_as_it_lies():
+    params = {"first": normal(6, 6, 6), "w": jnp.full((6, 6), 0.5)}
+    net = trace(lambda p, x: (x @ p["w"].T, x @ p["first"], x @ p["w"], 2 * x @ p["w"]), params, jnp.eye(6))
+    errors = dataclasses.replace(NONE, weight=jnp.full(4, 0.3))
+    off = [f"{name}/I" for name in net.layer_names]
+    turned, other, one, two = net.apply(params, {}, jnp.eye(6), design(4), errors=errors, off=off)[0]
+    assert len(np.unique(one)) > 2 and np.array_equal(2 * one, two)
+    assert not np.array_equal(turned, one) and not np.array_equal(turned, one.T)
+
+
 def test_rates_of_another_length_are_refused(net):
     with pytest.raises(ValueError, match=r"errors: input has shape \(3,\), the network 2 layers; pass one rate a lay"):
         net.apply(PARAMS, {}, X, DESIGN, errors=rates(input=[0.1, 0.1, 0.1]))

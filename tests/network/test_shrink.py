@@ -109,6 +109,15 @@ def test_what_a_smaller_array_would_change_stays():
         shrunk(network, params, {}, X, {"a": 0.5})
 
 
+def test_early_exits_stay():
+    params = drawn(a=(64, 6), b=(6, 2))
+    network = cooptim.trace(lambda p, x: jnp.tanh(x.reshape(x.shape[0], -1) @ p["a"]) @ p["b"], params, X)
+    early = cooptim.with_exits(network, ("a",), key=jax.random.key(0))
+    small = shrunk(early, early.params, early.state, X, 0.5)
+    assert small.network.workload.exits == early.workload.exits == ("exits.a.dense",)
+    assert small.network.params["exits"]["a"]["dense"].shape == (3, 2)
+
+
 def test_one_channel_always_stays():
     params = drawn(a=(64, 3), b=(3, 2))
     network = cooptim.trace(lambda p, x: (x.reshape(x.shape[0], -1) @ p["a"]) @ p["b"], params, X)
