@@ -149,23 +149,26 @@ def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
     input_max = np.minimum(input_max, clip * seen.input_rms)
     start = (jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
     if not any(method.scaled for method in task.space.methods):
-        return _with_clusters(task, params, task.init(*start))
+        return _with_clusters(task.network, task.space, params, task.init(*start))
     # A channel is clipped by the share by which its layer is.
     shares = weight_max / np.maximum(seen.weight_max, np.finfo(np.float32).tiny)
     channels = zip(shares, _channels(task, params, state), strict=True)
-    return _with_clusters(task, params, task.init(*start, tuple(share * most for share, most in channels)))
+    return _with_clusters(
+        task.network, task.space, params, task.init(*start, tuple(share * most for share, most in channels))
+    )
 
 
-def _with_clusters(task: Task, params: Any, knobs: Knobs) -> Knobs:
+def _with_clusters(net: Network, space: DesignSpace, params: Any, knobs: Knobs) -> Knobs:
     """The knobs with tables clustered on the weights where these are stored as they are used."""
     if knobs.codebook is None:
         return knobs
     leaves, tables = jax.tree.leaves(params), list(knobs.codebook)
-    for leaf, rows, _ in task.network.masked_leaves:
-        for row in np.ravel(rows):
-            bits = method_of(task.space.methods, int(row)).label_bits
-            if bits is not None:
-                entries = table_of(np.append(np.asarray(leaves[leaf]).reshape(-1), 0.0), bits)
+    traced, rows, _ = net.traced(net.params, net.state, *net.example, False)
+    for path, site in traced.plan.sites.items():
+        for row in rows[path].ravel():
+            bits = method_of(space.methods, int(row)).label_bits
+            if bits is not None and site.leaf is not None and site.leaf < len(leaves):
+                entries = table_of(np.append(np.asarray(leaves[site.leaf]).reshape(-1), 0.0), bits)
                 tables[int(row)] = jnp.asarray(entries, tables[int(row)].dtype)
     return dataclasses.replace(knobs, codebook=tuple(tables))
 

@@ -43,7 +43,7 @@ def snap_widths(space: DesignSpace, design: Design) -> Design:
         design,
         weight_bits=w_bits,
         weight_range=w_range,
-        threshold=jnp.where((w_bits < MIN_BITS) | ~zeros, 0.0, design.threshold),
+        threshold=jnp.where((top_w < MIN_BITS) | ~zeros, 0.0, design.threshold),
         input_bits=i_bits,
         input_range=i_range,
     )
@@ -135,11 +135,7 @@ def violations(space: DesignSpace, design: Design) -> list[str]:
 def faults(space: DesignSpace, design: Design) -> list[Fault]:
     """What keeps a design from being built, with its field and the remedy; empty when legal."""
     d = jax.tree.map(np.asarray, design)
-    found = [*_operand_faults(space, d), *_scale_faults(space, design)]
-    for name, margin in zip(space.workload.exits, () if d.exit_margin is None else d.exit_margin, strict=True):
-        if not np.isfinite(margin):
-            text = f"exit margin {margin:g} is not finite; give the log-odds at which an input leaves"
-            found.append(Fault(name, "exit_margin", text, "write a finite number"))
+    found = [*_operand_faults(space, d), *_scale_faults(space, design), *_margin_faults(space, d)]
     demand = np.asarray(space.working_set_bits(d.mode))
     widest = np.asarray(space.widest_bits(d.weight_bits, d.input_bits))
     for i, name in enumerate(space.workload.names):
@@ -213,6 +209,21 @@ def _scale_faults(space: DesignSpace, design: Design) -> list[Fault]:
             text = f"codebook of {table.size} values, its method asks for {entries} that are finite"
             found.append(Fault(name, "codebook", text, f"write {entries} numbers"))
     return found
+
+
+def _margin_faults(space: DesignSpace, d: Design) -> list[Fault]:
+    """Margins of early exits that are missing, too many or no numbers."""
+    exits, margins = space.workload.exits, np.ravel(() if d.exit_margin is None else d.exit_margin)
+    if margins.size != len(exits):
+        text = f"{margins.size} exit margins for {len(exits)} exits of {space.workload.name}"
+        remedy = f"write one for each of {', '.join(exits)}" if exits else "leave it out"
+        return [Fault("", "exit_margin", text, remedy)]
+    text = "exit margin {:g} is not finite; give the log-odds at which an input leaves"
+    return [
+        Fault(name, "exit_margin", text.format(margin), "write a finite number")
+        for name, margin in zip(exits, margins, strict=True)
+        if not np.isfinite(margin)
+    ]
 
 
 def _buffer_faults(space: DesignSpace, size_bits: float) -> list[Fault]:

@@ -163,12 +163,19 @@ def _signs(input_signed: tuple[bool, ...], dtype: jnp.dtype) -> Float[Array, "la
 
 
 def _fixed(bits, step, range_, methods, operand, least_bits, most_bits):  # type: ignore[no-untyped-def]
-    """(bits, step, range) with the width that a method brings, as narrow as the machine takes; step and range agree."""
+    """(bits, step, range) with the width that a method brings, as narrow as the machine takes; step and range agree.
+
+    The width of a label is its own: what addresses a table enters no multiplier, and `DesignSpace` sees to its bound.
+    """
     said = [m.fixed_bits[operand] for m in methods]
     if all(width is None for width in said):
         return bits, step, range_
     held = np.asarray([width is not None for width in said])
-    widths = [0.0 if width is None else min(max(width, least_bits[operand]), most_bits) for width in said]
+    labels = [operand == 0 and m.label_bits is not None for m in methods]
+    widths = [
+        0.0 if width is None else width if label else min(max(width, least_bits[operand]), most_bits)
+        for width, label in zip(said, labels, strict=True)
+    ]
     return jnp.where(held, np.asarray(widths, bits.dtype), bits), jnp.where(held, range_, step), range_
 
 

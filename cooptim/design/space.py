@@ -19,7 +19,7 @@ from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
 from cooptim.relax.codebook import linear_table
-from cooptim.relax.method import Method, method_of, require_divides, require_methods
+from cooptim.relax.method import OF_WHOLE_TENSOR, Method, method_of, require_divides, require_methods
 from cooptim.workload import Workload
 
 _MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not, backward pass only
@@ -35,6 +35,8 @@ class DesignSpace:
     Attributes:
       input_signed: per layer, whether its input takes negative values (by what the data does).
       methods: one a layer, how its words are made; () is the default for all.
+
+    Raises ValueError that names the layer for a method that the machine cannot store or that its operands do not have.
     """
 
     workload: Workload
@@ -59,12 +61,24 @@ class DesignSpace:
                     f"{layer.name}: {self.machine.name} takes weights of {self.most_bits[0]:g} b, their sign alone, "
                     f"which {method.weights} with pattern {method.pattern} is not; use step_range or sign without one"
                 )
-            alone = method.weights in ("sign", "codebook")
+            alone = method.weights in ("sign", "codebook", *OF_WHOLE_TENSOR)
             if layer.kind == "matmul" and (method.per_channel or method.pattern or alone):
                 raise ValueError(
-                    f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern; "
-                    "leave its method at the default"
+                    f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern "
+                    "nor one of all their words, those of a batch; leave its method at the default"
                 )
+            self._require_table(layer.name, method)
+
+    def _require_table(self, name: str, method: Method) -> None:
+        """Raises ValueError, with the layer's name, for a codebook that the machine has no table for."""
+        table = self.machine.mechanisms.shared_weights
+        if method.label_bits is None or (table is not None and method.label_bits <= table.index_bits):
+            return
+        legal = "none: it has no table of shared weights" if table is None else f"1 to {table.index_bits}"
+        raise ValueError(
+            f"{name}: a codebook of {method.label_bits} label bits on {self.machine.name}; legal are {legal}; take a "
+            "machine with shared_weights and an index so wide, such as eie, or step_range weights"
+        )
 
     @property
     def signed(self) -> Float[np.ndarray, "layer"]:
@@ -90,7 +104,9 @@ class DesignSpace:
         """Narrowest width of each layer's weights (operand 0) or inputs (1) [bit]."""
         least, top = self.least_bits[operand], self.most_bits[operand]
         found = [method_of(self.methods, i).fixed_bits[operand] for i in range(len(self.workload.layers))]
-        return np.asarray([min(MIN_BITS if one is None else max(one, least), top) for one in found])
+        labels = [operand == 0 and method_of(self.methods, i).label_bits is not None for i in range(len(found))]
+        lowest = [min(MIN_BITS if one is None else max(one, least), top) for one in found]
+        return np.asarray([own if label else low for label, own, low in zip(labels, found, lowest, strict=True)])
 
     def widest_bits(
         self, weight_bits: Float[ArrayLike, "layer"], input_bits: Float[ArrayLike, "layer"]

@@ -15,7 +15,16 @@ from cooptim.network.interpret import measure_dtype
 from cooptim.network.nest import Axes
 from cooptim.network.plan import Plan, Site
 from cooptim.relax import bitwidth, codebook, mask
-from cooptim.relax.method import PLAIN, Method, method_of, n_of_m, require_divides, require_methods, spread
+from cooptim.relax.method import (
+    OF_WHOLE_TENSOR,
+    PLAIN,
+    Method,
+    method_of,
+    n_of_m,
+    require_divides,
+    require_methods,
+    spread,
+)
 from cooptim.relax.quantizers import INPUT_QUANTIZERS, WEIGHT_QUANTIZERS, Operand, Words, largest_level
 
 
@@ -49,8 +58,8 @@ def site_methods(design: Any, rows: Mapping[Path, np.ndarray], plan: Plan, names
     """The method of each site in a design that may say `methods`; empty where all are the default.
 
     Raises ValueError that names the layer where a site cannot follow its method: one without channels of its own, a
-    scan whose trips need several, factors of another number of channels, a pattern that does not divide or whose leaf
-    is used in another way as well.
+    scan whose trips need several, a scale of a whole batch, factors of another number of channels, a table of another
+    number of entries, a pattern that does not divide or whose leaf is used in another way as well.
     """
     methods = getattr(design, "methods", ())
     require_methods(methods, len(names), "design")
@@ -67,6 +76,7 @@ def site_methods(design: Any, rows: Mapping[Path, np.ndarray], plan: Plan, names
             )
         _require_axes(names[layers[0]], site, method)
         _require_factors(names[layers[0]], site, method, getattr(design, "weight_scale", None), layers[0])
+        _require_table(names[layers[0]], method, getattr(design, "codebook", None), layers[0])
         found[path] = method
     _require_patterns(found, rows, plan, names)
     return found
@@ -78,6 +88,11 @@ def _require_axes(name: str, site: Site, method: Method) -> None:
             f"{name}: its weights have no axis of output channels that could be told (data on both sides, a ragged "
             "product, a convolution of weights or a closed custom rule), and per_channel, pattern and sign need one; "
             "leave its method at the default"
+        )
+    if method.weights in OF_WHOLE_TENSOR and site.product:
+        raise ValueError(
+            f"{name}: both of its operands are data, and {method.weights} takes its scale from all of them, so that an "
+            "image's output would depend on its batch; use step_range, lsq or blend there"
         )
     if method.weights == "codebook" and site.scans:
         raise ValueError(
@@ -101,6 +116,15 @@ def _require_factors(name: str, site: Operated, method: Method, scales: Any, lay
         raise ValueError(
             f"{name}: weight_scale has {given} factors for {site.axes.factors} output channels; give one a channel, "
             "groups first (branches of a cond share those of the dearest)"
+        )
+
+
+def _require_table(name: str, method: Method, tables: Any, layer: int) -> None:
+    given = 0 if tables is None else int(np.size(tables[layer]))
+    if method.entries and given != method.entries:
+        raise ValueError(
+            f"{name}: codebook has {given} values for {method.label_bits} label bits; give {method.entries}, as "
+            "DesignSpace.init does"
         )
 
 

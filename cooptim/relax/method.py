@@ -15,6 +15,7 @@ WEIGHTS: tuple[str, ...] = ("step_range", "lsq", "dorefa", "sign", "ternary", "b
 INPUTS: tuple[str, ...] = ("step_range", "lsq", "pact", "dorefa", "sign", "blend")
 _SCALED = ("step_range", "lsq", "blend")  # have a step or a range that a factor a channel can multiply
 _WITHOUT_ZERO = ("dorefa", "sign")
+OF_WHOLE_TENSOR = ("dorefa", "ternary")  # weights that take a scale from all words at hand, of data those of a batch
 _FIXED_BITS = {"sign": 1.0, "ternary": 2.0}  # where the width is part of the method
 _LARGEST_GROUP = 32
 

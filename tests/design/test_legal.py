@@ -57,6 +57,23 @@ def test_a_value_without_meaning_is_one_line_too(space, field, layer, value, lin
     assert len(found) == 1 and found[0].startswith(line), found
 
 
+@pytest.mark.parametrize(
+    ("exits", "margins", "line"),
+    [
+        (("conv",), None, "0 exit margins for 1 exits of two"),
+        (("conv",), [0.5, 1.0], "2 exit margins for 1 exits of two"),
+        ((), [0.5], "1 exit margins for 0 exits of two"),
+        (("conv",), [np.inf], "conv: exit margin inf is not finite; give the log-odds at which an input leaves"),
+    ],
+)
+def test_margins_are_one_an_exit_and_finite(exits, margins, line):
+    plain = space_of("envision")
+    space = dataclasses.replace(plain, workload=dataclasses.replace(plain.workload, exits=exits))
+    design = legal_design(plain)
+    found = dataclasses.replace(design, exit_margin=None if margins is None else jnp.asarray(margins))
+    assert violations(space, found) == [line]
+
+
 def test_a_supply_that_is_no_number_is_named_first(space):
     found = violations(space, replace_at(legal_design(space), "supply_v", 0, np.nan))
     assert found[0].startswith("conv: supply nan V is not on the grid")

@@ -110,6 +110,13 @@ def test_a_space_refuses_methods_that_do_not_fit(space, methods, words):
         DesignSpace(WORK, space.machine, space.tilings, SIGNED, methods)
 
 
+@pytest.mark.parametrize("name", ["sign", "dorefa", "ternary"])
+def test_data_on_both_sides_has_no_scale_of_a_channel_or_of_a_batch(space, name):
+    product = dataclasses.replace(WORK, layers=(WORK.layers[0], dataclasses.replace(WORK.layers[1], kind="matmul")))
+    with pytest.raises(ValueError, match="dense: both of its operands are data.*those of a batch"):
+        DesignSpace(product, space.machine, space.tilings, SIGNED, (Method(), Method(name)))
+
+
 def space_with(machine, *methods):
     plain = space_of(machine)
     return DesignSpace(WORK, plain.machine, plain.tilings, SIGNED, methods)

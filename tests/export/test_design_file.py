@@ -133,6 +133,10 @@ def test_margins_of_early_exits_and_the_reach_of_layers_come_back(tmp_path):
         (tmp_path / "odd.json").write_text(json.dumps(content))
         with pytest.raises(ValueError, match=rf"exit_margin is .*; write a finite log-odds for each of {first} exits"):
             load_design(tmp_path / "odd.json", workload, fake_run.machine())
+    del content["exit_margin"]
+    (tmp_path / "none.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"exit_margin: 0 exit margins for 1 .*: write one for each of {first}"):
+        load_design(tmp_path / "none.json", workload, fake_run.machine())
 
 
 GRID = "is not on the grid 0.59..1.03 V in steps of 0.01 V"  # Envision's

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cooptim
+from cooptim.descent.task import _with_clusters
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.export import load_design, save_design
@@ -24,7 +25,7 @@ def case():
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(6, 5))), "b": jnp.asarray(rng.normal(size=(5, 2)))}
     network = cooptim.trace(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, np.zeros((1, 6)))
-    machine = cooptim.load_machine("dvafs_sized")
+    machine = cooptim.load_machine("eie")  # which has tables of shared weights
     table = cooptim.tilings(network.workload, machine, most=3)
     space = DesignSpace(network.workload, machine, table, (True, True), (CODEBOOK, PLAIN))
     return network, params, space, space.init(jnp.array([2.0, 2.5]), jnp.ones(2), 4.0, 8.0)
@@ -83,6 +84,51 @@ def test_a_design_with_a_table_is_legal_saved_and_read_back(case, tmp_path):
     np.testing.assert_allclose(back.codebook[0], design.codebook[0], rtol=1e-6)
     short = dataclasses.replace(design, codebook=(design.codebook[0][:3], design.codebook[1]))
     assert violations(space, short) == ["a: codebook of 3 values, its method asks for 4 that are finite"]
+
+
+def other_space(space, machine, method):
+    machine = cooptim.load_machine(machine)
+    table = cooptim.tilings(space.workload, machine, most=1)
+    return DesignSpace(space.workload, machine, table, (True, True), (PLAIN, method))
+
+
+@pytest.mark.parametrize(
+    ("machine", "label_bits", "legal"),
+    [("envision", 4, "none: it has no table of shared weights"), ("eie", 5, "1 to 4"), ("eie", 8, "1 to 4")],
+)
+def test_only_a_machine_with_a_table_so_large_takes_a_codebook(case, machine, label_bits, legal):
+    said = f"b: a codebook of {label_bits} label bits on {machine}; legal are {legal}; take a machine with shared_wei"
+    with pytest.raises(ValueError, match=said):
+        other_space(case[2], machine, Method("codebook", label_bits=label_bits))
+
+
+def test_a_label_of_one_bit_is_one_bit_and_what_is_cut_stays_cut(case):
+    space = other_space(case[2], "eie", Method("codebook", label_bits=1))
+    design = space.decode(space.init(jnp.ones(2), jnp.ones(2), 4.0, 8.0), 1.0)
+    assert design.weight_bits.tolist() == [4.0, 1.0] and float(design.threshold[1]) > 0
+    legal = snap(space, design)
+    assert violations(space, legal) == []
+    assert legal.weight_bits.tolist() == [4.0, 1.0] and legal.threshold.tolist() == design.threshold.tolist()
+
+
+def test_a_design_without_its_table_is_refused_by_name(case):
+    network, params, space, knobs = case
+    design = space.decode(knobs, 1.0)
+    for tables, size in ((None, 0), ((design.codebook[0][:3], design.codebook[1]), 3)):
+        with pytest.raises(ValueError, match=f"a: codebook has {size} values for 2 label bits; give 4"):
+            network.apply(params, {}, jnp.ones((1, 6)), dataclasses.replace(design, codebook=tables))
+
+
+def test_every_user_of_a_tied_leaf_starts_at_the_clusters_of_its_weights(case):
+    values = np.array([-1.0, 0.5, 2.0])
+    w = jnp.asarray(np.resize(values, (6, 6)))
+    network = cooptim.trace(lambda p, x: jnp.tanh(x @ p) @ p, w, np.zeros((1, 6)))
+    _, _, space, _ = case
+    table = cooptim.tilings(network.workload, space.machine, most=1)
+    tied = DesignSpace(network.workload, space.machine, table, (True, True), (CODEBOOK, CODEBOOK))
+    knobs = _with_clusters(network, tied, w, tied.init(jnp.ones(2), jnp.ones(2)))
+    for found in knobs.codebook:
+        np.testing.assert_allclose(found, [0.0, *values], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,18 @@ def test_a_bit_of_a_channel_is_worth_its_own_step(dense):
     np.testing.assert_allclose(moved, np.round(moved), atol=1e-9)
 
 
+def test_words_that_are_no_whole_numbers_are_refused_where_they_are_misread_and_nowhere_else(dense):
+    design, key, one = operands((Method("dorefa"),)), jax.random.key(0), jnp.ones(1)
+    none = ErrorRates(None, None, None, key, key)
+    late = dense.apply(jnp.asarray(W), {}, X, design, errors=dataclasses.replace(none, accumulator=one))[0]
+    assert np.array_equal(late, np.zeros((2, 2)))  # every product comes too late
+    wrong = dataclasses.replace(none, weight=0.3 * one, input=0.0 * one)
+    still = dense.apply(jnp.asarray(W), {}, X, design, errors=wrong, off="params/W")[0]
+    np.testing.assert_allclose(still, X @ W, atol=1e-12)  # inputs are multiples of 1/64
+    with pytest.raises(ValueError, match="params: dorefa weights: .* or leave the errors of weights None"):
+        dense.apply(jnp.asarray(W), {}, X, design, errors=wrong)
+
+
 def conv(p, x):
     y = jax.lax.conv_general_dilated(x, p["c"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return jnp.maximum(y, 0).reshape(x.shape[0], -1) @ p["d"].T
@@ -171,6 +183,8 @@ def scanned(p, x):
         (lambda p, x: x @ p, W, (Method(), Method()), "design: 2 methods for 1 layers"),
         (lambda p, x: x @ p, W, Method(per_channel=True), "params: weight_scale has 3 factors for 2 output channels"),
         (lambda p, x: (x @ p) @ x.T, np.ones((4, 4)), (Method(), Method(per_channel=True)), "matmul: .* no axis of"),
+        (lambda p, x: (x @ p) @ x.T, np.ones((4, 4)), (Method(), Method("ternary")), "matmul: .* ternary .* its batch"),
+        (lambda p, x: (x @ p) @ x.T, np.ones((4, 4)), (Method(), Method("dorefa")), "matmul: .* dorefa .* its batch"),
     ],
 )  # fmt: skip
 def test_what_a_method_cannot_do_is_refused_by_name(fn, params, methods, words):
