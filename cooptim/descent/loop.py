@@ -14,7 +14,7 @@ from cooptim.descent.constraint import Budgets, travelling
 from cooptim.descent.plan import Plan
 from cooptim.descent.step import Control, TrainState
 from cooptim.descent.task import Task, with_teacher
-from cooptim.descent.teacher import Teacher
+from cooptim.descent.teacher import TeacherLogits
 from cooptim.design.knobs import Knobs, Phase, float_phase, knob_names
 from cooptim.design.operands import held_ranges
 
@@ -168,7 +168,7 @@ def record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
         history[name][row] = float(value)
 
 
-def _teacher(task: Task, stage: Stage) -> Teacher | None:
+def _teacher(task: Task, stage: Stage) -> TeacherLogits | None:
     """Whose lessons the steps of a stage take.
 
     A stage that is not taught takes those of the untrained network, at weight 0: then one program serves all.

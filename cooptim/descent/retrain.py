@@ -11,12 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from cooptim.data import Dataset, batch_indices
+from cooptim.data import Dataset
 from cooptim.data.augment import augmentation
 from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
-from cooptim.descent.stages import last_stage
-from cooptim.descent.teacher import taught_loss
+from cooptim.descent.teacher import TeacherLogits, lesson_logits, taught_loss
 from cooptim.network.trace import Network
 from cooptim.relax.codebook import shared
 
@@ -62,7 +61,7 @@ class Lesson:
     order: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Teacher:
     """A network whose outputs a smaller one learns: softened by `temperature`, with this share of the loss.
 
@@ -137,13 +136,11 @@ class Trainer:
             progress.stage(lesson.name, lesson.steps)
         weights, state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (weights, state))
         moments = _ADAM.init((weights.params, weights.tables))
-        teach = None if teacher is None else self._logits(teacher)
-        goals = None if teach is None else self._goals(teach)
         key = jax.random.key(self.seed + 1000 * lesson.order)
         for step in range(lesson.steps):
             cosine = _END_SHARE + (1.0 - _END_SHARE) * 0.5 * (1.0 + math.cos(math.pi * step / lesson.steps))
             own = jax.random.fold_in(key, step)
-            x, y, goal = self._batch(lesson.order, step, own, teach, goals)
+            x, y, goal = self._batch(lesson.order, step, own, teacher)
             rates = (np.float32(lesson.rate * cosine), np.float32(lesson.table_share * lesson.rate * cosine))
             soft = None if teacher is None else (np.float32(teacher.share), np.float32(teacher.temperature))
             weights, state, moments, loss = self._step(weights, state, moments, x, y, goal, rates, soft, own)
@@ -164,41 +161,31 @@ class Trainer:
         batches = (self.data.batch(self.seed + 7, step, self.batch)[0] for step in range(steps))
         return self.measure.settled(params, state, None, batches)
 
-    def _batch(self, order, step, key, teach, goals):  # type: ignore[no-untyped-def]
+    def _batch(self, order, step, key, teacher):  # type: ignore[no-untyped-def]
         """(images, labels, the teacher's logits) of a step."""
         seed = self.seed + 1000 * order
         x, y = self.data.batch(seed, step, self.batch)
-        if goals is not None:
-            index = batch_indices(seed, step, len(self.data.x_train), min(self.batch, len(self.data.x_train)))
-            return x, y, goals[index]
-        changed = augmentation(self.augment, self.data.image_shape)
-        if changed is not None:
+        if augmentation(self.augment, self.data.image_shape) is not None:
             x = self._augmented(jax.random.fold_in(key, _AUGMENT), x)
-        return x, y, None if teach is None else teach(x)
+        if teacher is None:
+            return x, y, None
+        logits, said = self._taught(teacher)
+        lesson = logits.lesson(seed, step, self.batch)
+        return x, y, said(lesson, x) if isinstance(lesson, tuple) else lesson
 
-    def _goals(self, teach: Any) -> np.ndarray | None:
-        """The teacher's logits of every training image, or None where images differ from step to step."""
-        if self.data.stream is not None or self.augment != "none":
-            return None
-        x = self.data.x_train
-        size = min(self.chunk, len(x))
-        starts = [*range(0, len(x) - size, size), len(x) - size]
-        out: np.ndarray | None = None
-        for start in starts:
-            part = np.asarray(teach(x[start : start + size]))
-            out = np.zeros((len(x), part.shape[1]), part.dtype) if out is None else out
-            out[start : start + size] = part
-        return out
-
-    def _logits(self, teacher: Teacher) -> Any:
-        """The teacher as a function of images."""
-        network = self.network if teacher.network is None else teacher.network
-        if network not in self._programs:
-            self._programs[network] = compiled(lambda params, state, x: last_stage(network.apply(params, state, x)[0]))
-        return functools.partial(self._programs[network], teacher.params, teacher.state)
+    def _taught(self, teacher: Teacher) -> tuple[TeacherLogits, Any]:
+        """(what a teacher says, the program for a step whose images differ); of a held set it is said once for all."""
+        if teacher not in self._lessons:
+            network, data = self.network if teacher.network is None else teacher.network, self.data
+            logits = TeacherLogits(
+                network, teacher.params, teacher.state, data, min(self.chunk, len(data.x_train)),
+                augmented=self.augment != "none",
+            )  # fmt: skip
+            self._lessons[teacher] = (logits, compiled(functools.partial(lesson_logits, network)))
+        return self._lessons[teacher]
 
     @functools.cached_property
-    def _programs(self) -> dict[Network, Any]:
+    def _lessons(self) -> dict[Teacher, tuple[TeacherLogits, Any]]:
         return {}
 
     @functools.cached_property

@@ -150,7 +150,7 @@ def make_step(
       augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
       price: what meets the budgets, as in `make_loss`; a rival's proxy, for instance.
       faults: what goes wrong at the design's supplies.
-      temperature: of the teacher's outputs. A lesson is what `Teacher.lesson` gives for these images.
+      temperature: of the teacher's outputs. A lesson is what `TeacherLogits.lesson` gives for these images.
     """
     loss = make_loss(network, space, price, faults, temperature)
 

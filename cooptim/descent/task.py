@@ -19,7 +19,7 @@ from cooptim.descent.recipes import methods_of
 from cooptim.descent.result import Priced
 from cooptim.descent.stages import without_exits
 from cooptim.descent.step import make_step
-from cooptim.descent.teacher import Teacher
+from cooptim.descent.teacher import TeacherLogits
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
@@ -55,7 +55,7 @@ class Task:
     init: Any  # DesignSpace.init and decode as programs: op by op they compile fifty small ones
     decode: Any
     faults: Faults | None = None  # what goes wrong; None: nothing does, and no supply is below the safe one
-    teacher: Teacher | None = None  # the float parent, once it is trained, where the plan asks for one
+    teacher: TeacherLogits | None = None  # the float parent, once it is trained, where the plan asks for one
 
     @property
     def stats_images(self) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def with_teacher(task: Task, params: Any, state: Any) -> Task:
     if task.plan.distill_weight == 0.0:
         return task
     augmented = task.plan.augment != "none"
-    teacher = Teacher(task.network, params, state, task.data, task.plan.chunk, augmented=augmented)
+    teacher = TeacherLogits(task.network, params, state, task.data, task.plan.chunk, augmented=augmented)
     return dataclasses.replace(task, teacher=teacher)
 
 

@@ -44,8 +44,8 @@ def taught_loss(
     return (1.0 - share) * task + share * jnp.asarray(temperature, task.dtype) ** 2 * soft
 
 
-class Teacher:
-    """A trained network as teacher: the logits of its eval mode, for the batches of a data set.
+class TeacherLogits:
+    """What a trained network teaches: the logits of its eval mode, for the batches of a data set.
 
     Of a held set they are computed once. Where a step changes the images (`augmented`), or the set is a stream, they
     depend on the step, and the parameters go along instead.
@@ -71,7 +71,7 @@ class Teacher:
 
 
 def lesson_logits(network: Network, lesson: Any, x: Float[Array, "batch ..."]) -> Float[Array, "batch class"]:
-    """The teacher's logits for the images of a step, from what `Teacher.lesson` gave; nothing learns through them."""
+    """The teacher's logits for the images of a step, from what `TeacherLogits.lesson` gave; no gradient passes them."""
     if not isinstance(lesson, tuple):
         return lesson
     params, state = lesson

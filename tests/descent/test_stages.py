@@ -178,8 +178,9 @@ def test_a_network_with_exits_is_pruned_and_measured_by_its_last_stage(early):
     trainer = Trainer(early, data, 4, 0, chunk=6)
     teacher = Teacher(early.params, early.state, 0.5, 2.0)
     x = data.x_train
-    goals = trainer._goals(trainer._logits(teacher))
-    np.testing.assert_allclose(goals, early.apply(early.params, early.state, x)[0][-1], rtol=1e-6)
+    said = trainer._batch(0, 1, jax.random.key(0), teacher)  # as held, and as it would be where images change
+    for goals in (said[2], trainer._taught(teacher)[1]((early.params, early.state), said[0])):
+        np.testing.assert_allclose(goals, early.apply(early.params, early.state, said[0])[0][-1], rtol=1e-6)
     (one,) = prune_in_rounds(trainer, early.params, early.state, (0.5,), Lesson("prune", 2, 1e-3), teacher=teacher)
     last = np.asarray(early.apply(built(one.weights), one.state, x)[0][-1])
     assert one.val_accuracy == pytest.approx(np.mean(last.argmax(axis=-1) == labels))
