@@ -6,7 +6,7 @@ import warnings
 
 from cooptim.data.augment import AUGMENTATIONS
 from cooptim.descent.recipes import RECIPES
-from cooptim.relax.method import Method
+from cooptim.relax.method import WHOLE_UNITS, Method
 
 # What can go wrong at a supply that is too low, by name: fields of `network.ErrorRates`.
 ERROR_KINDS: dict[str, tuple[str, ...]] = {
@@ -130,6 +130,13 @@ class Plan:
             raise ValueError(
                 f"plan: error_map 'fixed' says whose stuck cells they are, and errors '{self.errors}' has none; use "
                 f"errors {', '.join(celled)}, or error_map 'random'"
+            )
+        weights = RECIPES[self.quantizer][0]
+        if "weight" in ERROR_KINDS[self.errors] and weights not in WHOLE_UNITS:
+            spared = [name for name, kinds in ERROR_KINDS.items() if "weight" not in kinds]
+            raise ValueError(
+                f"plan: quantizer '{self.quantizer}' has {weights} weights, no whole numbers of a unit, which errors "
+                f"'{self.errors}' cannot misread; use errors {', '.join(spared)}, or another quantizer"
             )
         if self.error_draws < 1:
             raise ValueError(f"plan: error_draws {self.error_draws}: at least 1; 20 say what the spread is")

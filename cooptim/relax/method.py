@@ -16,6 +16,7 @@ INPUTS: tuple[str, ...] = ("step_range", "lsq", "pact", "dorefa", "sign", "blend
 _SCALED = ("step_range", "lsq", "blend")  # have a step or a range that a factor a channel can multiply
 _WITHOUT_ZERO = ("dorefa", "sign")
 OF_WHOLE_TENSOR = ("dorefa", "ternary")  # weights that take a scale from all words at hand, of data those of a batch
+WHOLE_UNITS = tuple(name for name in WEIGHTS if name not in ("dorefa", "codebook"))  # weights that bits can spell
 _FIXED_BITS = {"sign": 1.0, "ternary": 2.0}  # where the width is part of the method
 _LARGEST_GROUP = 32
 

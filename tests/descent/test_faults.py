@@ -89,6 +89,11 @@ def test_errors_are_refused_where_a_machine_states_none_and_by_unknown_names():
     for kind in ("none", "accumulators"):  # what comes too late differs on one chip too
         with pytest.raises(ValueError, match=f"'{kind}' has none; use errors weights, inputs, memory, all, or"):
             Plan(error_map="fixed", errors=kind)
+    for quantizer, kind in (("dorefa", "all"), ("pact", "weights")):
+        said = f"quantizer '{quantizer}' has dorefa weights, .* '{kind}' cannot misread; use errors none, inputs, accum"
+        with pytest.raises(ValueError, match=said):
+            Plan(quantizer=quantizer, errors=kind)
+    assert Plan(quantizer="pact", errors="inputs").errors == "inputs"
     with pytest.raises(ValueError, match="plan: error_draws 0: at least 1"):
         Plan(error_draws=0)
 
