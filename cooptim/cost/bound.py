@@ -152,7 +152,7 @@ def _options(
     leak = np.asarray(leakage_mw(machine, volts, size), np.float64)
     standby = float(standby_mw(machine, size))
 
-    widths = tuple(np.asarray(min(min_bits, top), np.float64) for top in most_bits(machine.mechanisms, d))
+    widths = tuple(np.asarray(min(min_bits, top), np.float64) for top in most_bits(machine.mechanisms, d.width_bits))
     code_w, code_i = (
         float(link_bits(machine, name, bits, np.asarray(density))) for name, bits in zip("WI", widths, strict=True)
     )
@@ -179,7 +179,7 @@ def _options(
         divisor = float(activity_divisor(d, mode, np.asarray(seen_w), np.asarray(seen_i)))
         lanes = busy * guarded * here.datapath + np.maximum(cycles - busy, 0.0) * float(d.idle_share)
         fetched_w = read_w[:, k, None] * here.read(density, "W")
-        extra = here.extra_datapath_pj + fetched_w * here.word_datapath_pj
+        extra = here.extra_datapath_pj + read_w[:, k, None] * here.entries(density) * here.entry_datapath_pj
         moved = words_in[:, None] * here.moved(density, "I") + words_out[:, None]
         transit = moved * mode.slot_bits / machine.buffer.word_bits
         words = fetched_w + read_i[:, k, None] * here.read(density, "I") + both_o[:, k, None] + transit

@@ -87,7 +87,7 @@ def datapath_pj(machine: Machine, words: Words, layer: Operands, effect: Effect 
         machine, effect.seen(layer.weight_density, "W"), effect.seen(layer.input_density, "I")
     )
     activity = activity * effect.datapath + (words.cycles - busy) * d.idle_share
-    looked_up = _read(words, layer, "W", effect) * effect.word_datapath_pj
+    looked_up = words.sram_w * effect.entries(layer.weight_density) * effect.entry_datapath_pj
     extra = effect.extra_datapath_pj + looked_up
     dense_pj = jnp.sum(layer.mode * (d.busy_pj * activity / divisor + extra))
     return dynamic_scale(machine.supply, layer.supply_v) * dense_pj

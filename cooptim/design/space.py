@@ -93,7 +93,7 @@ class DesignSpace:
     @property
     def most_bits(self) -> tuple[float, float]:
         """Widest weights and inputs that the machine takes [bit]."""
-        return most_bits(self.machine.mechanisms, self.machine.datapath)
+        return most_bits(self.machine.mechanisms, self.machine.datapath.width_bits)
 
     @property
     def least_bits(self) -> tuple[float, float]:

@@ -45,6 +45,11 @@ class ReferencePoint:
         """Buffer words of all operands per busy cycle, sums in accumulators among them."""
         return self.sram_w + self.sram_i + self.sram_o + self.sums
 
+    def lanes(self, idle_share: float) -> float:
+        """Mean energy of the lanes in a cycle over that of as many busy ones; `idle_share`: of an empty over a busy."""
+        busy = self.busy_fraction
+        return busy * (self.active + self.waiting * idle_share) + (1.0 - busy) * idle_share
+
 
 @dataclasses.dataclass(frozen=True)
 class DerivedEnergies:
@@ -105,16 +110,15 @@ def _on_data(spec: MachineSchema, dense: ReferencePoint, data: ReferenceData) ->
     cycles = effect.cycles + effect.extra_cycles  # of one without mechanisms
     guarded = spec.datapath.guarded_share.value
     activity = guarded + (1.0 - guarded) * effect.seen(w, "W") * effect.seen(i, "I")
-    words_w = dense.sram_w * effect.read(w, "W") / cycles
     return dataclasses.replace(
         dense,
-        sram_w=words_w,
+        sram_w=dense.sram_w * effect.read(w, "W") / cycles,
         sram_i=dense.sram_i * effect.read(i, "I") / cycles,
         sram_o=dense.sram_o / cycles,
         active=effect.executed * activity * effect.datapath / cycles,
         waiting=1.0 - effect.executed / cycles,
         divisor=float(activity_divisor(path, path.modes[here], *wide)[0]),
-        extra_pj=effect.extra_datapath_pj / cycles + words_w * effect.word_datapath_pj,
+        extra_pj=(effect.extra_datapath_pj + dense.sram_w * effect.entries(w) * effect.entry_datapath_pj) / cycles,
     )
 
 
@@ -148,8 +152,7 @@ def derived_energies(spec: MachineSchema) -> DerivedEnergies:
     """
     point, shares = reference_point(spec), spec.reference.shares
     cycle_pj = point.power_mw / point.freq_ghz
-    idle = spec.datapath.idle_share.value
-    lanes = point.busy_fraction * (point.active + point.waiting * idle) + (1.0 - point.busy_fraction) * idle
+    lanes = point.lanes(spec.datapath.idle_share.value)
     own_pj = shares.datapath.value * cycle_pj - point.busy_fraction * point.extra_pj
     if own_pj < 0.0:
         raise ValueError(

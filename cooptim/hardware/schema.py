@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from cooptim.hardware.mechanisms.mechanisms import most_bits
 from cooptim.hardware.mechanisms.section import MechanismsSection
 from cooptim.hardware.quantity import Flag, Quantity, Rule, Strict
 from cooptim.hardware.systolic import SystolicSection
@@ -293,9 +294,13 @@ class MachineSchema(Strict):
             raise ValueError(f"buffer.word {self.buffer.word.value:g} bit; legal: the datapath's width, {width} bit")
         if (fault := self.mechanisms.fault(self)) is not None:
             raise ValueError(fault)
-        if (data := r.data) is not None and max(data.weight_bits.value, data.input_bits.value) > width:
-            found = f"weight_bits {data.weight_bits.value:g}, input_bits {data.input_bits.value:g} bit"
-            raise ValueError(f"reference.data.{found}; legal: at most the datapath's width, {width} bit")
+        if (data := r.data) is not None:
+            for name, top in zip(("weight_bits", "input_bits"), most_bits(self.mechanisms.build(), width), strict=True):
+                if (bits := getattr(data, name).value) > top:
+                    raise ValueError(
+                        f"reference.data.{name}: {bits:g} bit; legal: at most the {top:g} bit that datapath and "
+                        "mechanisms hold; state the width as stored, or widen either"
+                    )
         if r.data is not None and d.systolic is not None:
             raise ValueError("reference.data with datapath.systolic: its words are counted dense; legal: one of them")
         if d.systolic is not None:

@@ -60,15 +60,19 @@ def test_eie_counts_entries_pointers_and_waiting_lanes():
     assert point.sram_i == pytest.approx(1 / cycles, rel=1e-5) and point.sram_o == pytest.approx(
         64 / 4096 / (0.29 * cycles / 64), rel=1e-5
     )
-    assert point.extra_pj == pytest.approx(0.05 * 2 * point.sram_w)
+    assert point.extra_pj == pytest.approx(0.05 * 64 * entries / cycles, rel=1e-5)  # a look-up an entry, pointers none
 
 
 def test_what_no_chip_can_have_worked_on_is_refused(tmp_path):
     wide = data(weight_bits=32, input_bits=16, weight_density=1, input_density=1)
-    with pytest.raises(
-        MachineError, match="reference.data.weight_bits 32, input_bits 16 bit; legal: at most .* 16 bit"
-    ):
+    with pytest.raises(MachineError, match="reference.data.weight_bits: 32 bit; legal: at most the 16 bit"):
         with_data(tmp_path, "envision", wide)
+    text = (FOLDER / "eie.yaml").read_text()  # indices of 4 bit, in a datapath of 16
+    before = "weight_bits: {value: 4, unit: bit, interval: [4, 4]"
+    assert text.count(before) == 1
+    (tmp_path / "wide.yaml").write_text(text.replace(before, "weight_bits: {value: 5, unit: bit, interval: [4, 5]"))
+    with pytest.raises(MachineError, match="data.weight_bits: 5 bit; legal: at most the 4 bit .*; state the width"):
+        load_machine_file(tmp_path / "wide.yaml")
     nothing = data(weight_bits=16, input_bits=16, weight_density=0, input_density=1)
     with pytest.raises(MachineError, match="reference.data.weight_density: found .*0"):
         with_data(tmp_path, "envision", nothing)

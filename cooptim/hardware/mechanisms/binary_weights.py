@@ -58,9 +58,9 @@ def array_bits(
     return 0.0 * weight_bits + full, 0.0 * input_bits + full
 
 
-def most_bits(binary: BinaryWeights, datapath: Datapath) -> tuple[float, float]:
+def most_bits(binary: BinaryWeights, width_bits: int) -> tuple[float, float]:
     """One bit of weights, inputs as wide as the datapath."""
-    return WEIGHT_BITS, float(datapath.width_bits)
+    return WEIGHT_BITS, float(width_bits)
 
 
 def held_bits(binary: BinaryWeights, datapath: Datapath) -> tuple[np.ndarray, np.ndarray]:

@@ -54,9 +54,10 @@ class Effect(NamedTuple):
     Additions (neutral 0; several mechanisms add up):
       extra_cycles: array cycles.
       extra_datapath_pj: energy of the layer at V0, scaled with the supply like other dynamic energy.
-      word_datapath_pj: energy at V0 for each weight word read into the array (table look-up).
+      entry_datapath_pj: energy at V0 for each weight read into the array, fillers among them (table look-up).
       extra_words_w, extra_words_i: buffer words for each word of the operand that are read or moved on top, zero or
-        not (flags, fillers).
+        not (flags, fillers, pointers).
+      fillers_w: weights read for each weight on top of those that are there, such as fillers of a code.
     """
 
     cycles: Any = 1.0
@@ -74,9 +75,10 @@ class Effect(NamedTuple):
     zero_fetches_i: Any = 1.0
     extra_cycles: Any = 0.0
     extra_datapath_pj: Any = 0.0
-    word_datapath_pj: Any = 0.0
+    entry_datapath_pj: Any = 0.0
     extra_words_w: Any = 0.0
     extra_words_i: Any = 0.0
+    fillers_w: Any = 0.0
 
     def seen(self, density: Any, operand: str) -> Any:
         """Share of an operand's words (`W` or `I`) that the gating of the datapath takes for non-zeros."""
@@ -96,8 +98,13 @@ class Effect(NamedTuple):
         zeros = self.zero_fetches_i * self.stored_zeros_i * (1.0 - density)
         return self.fetches_i * ((density + zeros) * self.words_i + self.extra_words_i)
 
+    def entries(self, density: Any) -> Any:
+        """Weights read into the array for each word of weights that is without mechanisms, however they are packed."""
+        zeros = self.zero_fetches_w * self.stored_zeros_w * (1.0 - density)
+        return self.fetches_w * (density + zeros + self.fillers_w)
 
-ADDED = ("extra_cycles", "extra_datapath_pj", "word_datapath_pj", "extra_words_w", "extra_words_i")
+
+ADDED = ("extra_cycles", "extra_datapath_pj", "entry_datapath_pj", "extra_words_w", "extra_words_i", "fillers_w")
 
 
 def combine(effects: Sequence[Effect]) -> Effect:

@@ -98,8 +98,7 @@ def code_bits(
         entries: Any = jnp.asarray(density)
         pointers: Any = 0.0
         if columns is not None:
-            share = np.asarray(np.ceil(np.asarray(columns) / datapath.rows), int)
-            entries = stored_entries(density, share, link.run_bits) / share
+            entries = _column_entries(link, datapath, density, columns)
             pointers = link.pointer_bits * float(datapath.rows) / columns
         found = entries * (link.run_bits + wide) + pointers
     elif code == "run_length":
@@ -107,6 +106,14 @@ def code_bits(
     else:
         found = bitmask_bits(density, wide)
     return found if link.stores(operand) else jnp.minimum(wide, found)
+
+
+def _column_entries(
+    link: Link, datapath: Datapath, density: Float[ArrayLike, "*#n"], columns: Float[ArrayLike, "*#n"]
+) -> Float[Array, "..."]:
+    """Entries of compressed columns for each weight, fillers among them."""
+    share = np.asarray(np.ceil(np.asarray(columns) / datapath.rows), int)
+    return stored_entries(density, share, link.run_bits) / share
 
 
 def effect(mechanism: Link, datapath: Datapath, point: LayerPoint) -> Effect:
@@ -124,4 +131,8 @@ def effect(mechanism: Link, datapath: Datapath, point: LayerPoint) -> Effect:
         entry = (bits + (mechanism.run_bits if code in _RUNS else 0.0)) / slots
         found |= {f"words_{operand}": entry, f"stored_zeros_{operand}": 0.0}
         found[f"extra_words_{operand}"] = whole - density * entry
+        if columns is not None and code == "columns":
+            found["fillers_w"] = _column_entries(mechanism, datapath, density, columns) - density
+        elif operand == "w" and code == "run_length":
+            found["fillers_w"] = whole / entry - density  # pairs alone
     return Effect(**found)

@@ -100,4 +100,4 @@ def effect(lut: LutMultiplier, datapath: Datapath, point: LayerPoint) -> Effect:
     """The share of a fixed-point MAC, whose own energy follows the widths as without; tables by the weights read."""
     share = table_share(lut, point.weight_bits)
     measured = 1.0 if lut.replaces else table_share(lut, float(datapath.width_bits))
-    return Effect(datapath=share / measured, word_datapath_pj=rebuild_word_pj(lut))
+    return Effect(datapath=share / measured, entry_datapath_pj=rebuild_word_pj(lut))

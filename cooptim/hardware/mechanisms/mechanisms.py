@@ -72,7 +72,7 @@ _ARRAY_BITS: dict[str, Callable[[Any, Datapath, Any, Any], tuple[Any, Any]]] = {
     "binary_weights": binary_weights.array_bits,
     "shared_weights": shared_weights.array_bits,
 }
-_MOST_BITS: dict[str, Callable[[Any, Datapath], tuple[float, float]]] = {
+_MOST_BITS: dict[str, Callable[[Any, int], tuple[float, float]]] = {
     "binary_weights": binary_weights.most_bits,
     "shared_weights": shared_weights.most_bits,
 }
@@ -107,12 +107,12 @@ def array_bits(
     return weight_bits, input_bits
 
 
-def most_bits(mechanisms: Mechanisms, datapath: Datapath) -> tuple[float, float]:
-    """Widest weights and inputs that the chip can store and compute with [bit]."""
-    w = i = float(datapath.width_bits)
+def most_bits(mechanisms: Mechanisms, width_bits: int) -> tuple[float, float]:
+    """Widest weights and inputs that a chip of this datapath's width can store and compute with [bit]."""
+    w = i = float(width_bits)
     for name, bound in _MOST_BITS.items():
         if (one := getattr(mechanisms, name)) is not None:
-            top_w, top_i = bound(one, datapath)
+            top_w, top_i = bound(one, width_bits)
             w, i = min(w, top_w), min(i, top_i)
     return w, i
 

@@ -58,7 +58,7 @@ def effect(mechanism: SharedWeights, datapath: Datapath, point: LayerPoint) -> E
     slots = np.asarray([mode.slot_bits for mode in datapath.modes], float)
     index = jnp.minimum(jnp.asarray(point.weight_bits), float(mechanism.index_bits))
     words = jnp.minimum((index + point.run_bits) / slots, 1.0)  # that a stored weight takes
-    return Effect(words_w=1.0 if point.coded_w else words, word_datapath_pj=mechanism.lookup_pj / words)
+    return Effect(words_w=1.0 if point.coded_w else words, entry_datapath_pj=mechanism.lookup_pj)
 
 
 def array_bits(
@@ -68,9 +68,9 @@ def array_bits(
     return jnp.full_like(jnp.asarray(weight_bits), float(mechanism.decoded_bits)), input_bits
 
 
-def most_bits(mechanism: SharedWeights, datapath: Datapath) -> tuple[float, float]:
+def most_bits(mechanism: SharedWeights, width_bits: int) -> tuple[float, float]:
     """Widest weights and inputs: a table holds no more values than an index can name."""
-    return float(mechanism.index_bits), float(datapath.width_bits)
+    return float(mechanism.index_bits), float(width_bits)
 
 
 def held_bits(mechanism: SharedWeights, datapath: Datapath) -> tuple[np.ndarray, np.ndarray]:

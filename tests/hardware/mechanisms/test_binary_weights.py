@@ -27,7 +27,7 @@ def test_a_word_holds_as_many_weights_as_it_has_bits(binary, datapath, point):
 
 
 def test_weights_have_one_width_and_inputs_the_datapaths(binary, datapath):
-    assert binary_weights.most_bits(binary, datapath(12)) == (1.0, 12.0)
+    assert binary_weights.most_bits(binary, 12) == (1.0, 12.0)
 
 
 def test_no_width_gates_a_multiplier_or_shortens_a_path(binary, datapath):

@@ -11,11 +11,11 @@ from tests.hardware.mechanisms.files import choice, number, with_mechanisms
 
 def test_factors_multiply_and_additions_add_up():
     one = Effect(cycles=0.5, executed=0.5, extra_cycles=3.0, extra_datapath_pj=1.0, words_w=0.25)
-    two = Effect(cycles=0.5, datapath=2.0, extra_cycles=4.0, word_datapath_pj=7.0, extra_words_w=0.1)
+    two = Effect(cycles=0.5, datapath=2.0, extra_cycles=4.0, entry_datapath_pj=7.0, extra_words_w=0.1)
     both = combine([one, two])
     expected = Effect(
         cycles=0.25, executed=0.5, extra_cycles=7.0, extra_datapath_pj=1.0, words_w=0.25, datapath=2.0,
-        word_datapath_pj=7.0, extra_words_w=0.1,
+        entry_datapath_pj=7.0, extra_words_w=0.1,
     )  # fmt: skip
     assert both == expected
     assert combine([]) == Effect() == combine([Effect(), Effect()])
@@ -26,6 +26,8 @@ def test_words_moved_and_read_by_hand():
     stored = Effect(words_w=0.25, extra_words_w=1 / 16, fetches_w=0.5, zero_fetches_w=0.0)
     assert stored.moved(0.5, "W") == pytest.approx(1.0 * 0.25 + 1 / 16)  # zeros are stored
     assert stored.read(0.5, "W") == pytest.approx(0.5 * (0.5 * 0.25 + 1 / 16))  # but not fetched
+    assert stored.entries(0.5) == pytest.approx(0.5 * 0.5)  # a weight counts once, however many share a word
+    assert Effect(stored_zeros_w=0.0, words_w=0.5, extra_words_w=9.0, fillers_w=0.1).entries(0.3) == pytest.approx(0.4)
     coded = Effect(words_i=0.25, stored_zeros_i=0.0)
     assert coded.moved(0.5, "I") == coded.read(0.5, "I") == pytest.approx(0.5 * 0.25)
     assert Effect().moved(0.3, "I") == Effect().read(0.3, "W") == 1.0

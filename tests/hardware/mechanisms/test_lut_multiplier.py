@@ -51,7 +51,7 @@ def test_the_effect_is_neutral_at_full_width_where_the_reference_has_tables(lut,
     both = [lut_multiplier.effect(x, datapath(16), point(4.0, 16.0)) for x in (lut, measured)]
     assert float(both[0].datapath) == pytest.approx(0.59)
     assert float(both[1].datapath) == pytest.approx(0.59 / 0.769)
-    assert float(both[0].word_datapath_pj) == pytest.approx(2.0)
+    assert float(both[0].entry_datapath_pj) == pytest.approx(2.0)
 
 
 def test_gradients_are_those_of_differences(lut, gradients):

@@ -84,7 +84,7 @@ def test_a_legal_design_exists_and_costs_a_finite_amount(name):
     assert [path for path, q in file.numbers.items() if q.assumed and q.interval is None] == []
 
 
-@pytest.mark.parametrize("name", ["isaac", "rd_sec", "yodann"])
+@pytest.mark.parametrize("name", ["eie", "gemmini", "isaac", "rd_sec", "yodann"])
 def test_no_design_is_cheaper_than_the_bound(name):
     bound = energy_bound_pj(DIGITS, space_of(name).machine, 1e8, tilings=space_of(name).tilings)
     for density in (0.2, 1.0):
