@@ -3,7 +3,8 @@
 A number is drawn evenly from its interval by a Latin hypercube, a whole number among the whole ones, and the control
 share completes the shares of the reference power to 1. A draw that breaks a rule of the schema (a threshold above the
 floor, a control share outside its interval) is thrown away, so what is left is even on the legal part of the box. The
-energies that follow from the published power are derived anew for every draw.
+energies that follow from the published power are derived anew for every draw. A file with an array of another size is
+drawn as it is stated, and each draw takes the size then, so all sizes of a file share their assumptions.
 """
 
 import dataclasses
@@ -106,7 +107,7 @@ def draw_machines(files: Sequence[MachineFile], samples: int, seed: int = 0) -> 
 
 
 def _with_interval(file: MachineFile) -> dict[str, Quantity]:
-    return {p: q for p, q in file.numbers.items() if q.interval is not None and q.interval[0] < q.interval[1]}
+    return {p: q for p, q in file.stated_numbers.items() if q.interval is not None and q.interval[0] < q.interval[1]}
 
 
 def _held(file: MachineFile) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ class _Plan:
 
 def _plans(files: Sequence[MachineFile]) -> list[_Plan]:
     """One plan a file; a number that several files state alike has one axis in all of them."""
-    every = [file.numbers for file in files]
+    every = [file.stated_numbers for file in files]
     axes: dict[tuple[object, ...], int] = {}
     plans = []
     for k, (file, numbers) in enumerate(zip(files, every, strict=True)):

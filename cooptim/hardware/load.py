@@ -1,6 +1,7 @@
 """Machines from YAML: a strict reader, a schema, and the energies that follow from the published power."""
 
 import dataclasses
+import functools
 import importlib.resources
 import pathlib
 import re
@@ -17,6 +18,7 @@ from cooptim.hardware.reference import ReferencePoint, datapath_of, derived_ener
 from cooptim.hardware.resize import with_array
 from cooptim.hardware.schema import MachineSchema, Quantity
 from cooptim.hardware.strict_yaml import StrictYamlError, read_strict
+from cooptim.hardware.written import as_written
 
 _SIZED = re.compile(r"(.+)@([1-9]\d{0,5})x([1-9]\d{0,5})")
 
@@ -31,10 +33,20 @@ class MachineFile:
 
     Attributes:
       origin: file name, for messages.
+      stated: what the file says. size: rows and columns of another array than the stated one; None: that one.
     """
 
     origin: str
-    spec: MachineSchema
+    stated: MachineSchema
+    size: tuple[int, int] | None = None
+
+    @functools.cached_property
+    def spec(self) -> MachineSchema:
+        """What the file says of an array of this size; numbers that follow from the size have no interval.
+
+        Raises ValueError where a part of the file belongs to the size of its array.
+        """
+        return self.stated if self.size is None else with_array(self.stated, *self.size)
 
     @property
     def name(self) -> str:
@@ -48,8 +60,13 @@ class MachineFile:
 
     @property
     def numbers(self) -> dict[str, Quantity]:
-        """Every number of the file by its path ('supply.floor_v'), in order."""
+        """Every number at this size by its path ('supply.floor_v'), in order."""
         return dict(_walk(self.spec, ""))
+
+    @property
+    def stated_numbers(self) -> dict[str, Quantity]:
+        """Every number that the file states, by its path, in order: what `with_values` changes and intervals are of."""
+        return dict(_walk(self.stated, ""))
 
     @property
     def machine(self) -> Machine:
@@ -59,18 +76,19 @@ class MachineFile:
     def with_values(self, **values: float) -> "MachineFile":
         """The same file with other values (coherent units), '__' for the dot: with_values(supply__alpha=1.3).
 
-        For sweeps of assumptions: the shares are completed by the control share, checks across fields are not repeated.
+        Values are those of the file as stated, the array takes its size after that. For sweeps of assumptions: the
+        shares are completed by the control share, checks across fields are not repeated.
         Raises MachineError for an unknown path.
         """
-        spec = self.spec
+        spec, known = self.stated, self.stated_numbers
         for key, value in values.items():
             path = key.replace("__", ".")
-            if path not in self.numbers:
-                raise MachineError(f"machine {self.name}: no number '{path}'; it has {', '.join(self.numbers)}")
+            if path not in known:
+                raise MachineError(f"machine {self.name}: no number '{path}'; it has {', '.join(known)}")
             spec = _replace(spec, path.split("."), value)
         s = spec.reference.shares
         rest = 1.0 - s.datapath.value - s.sram.value - s.leakage.value
-        return MachineFile(self.origin, _replace(spec, ["reference", "shares", "control"], rest))
+        return MachineFile(self.origin, _replace(spec, ["reference", "shares", "control"], rest), self.size)
 
 
 def machine_names() -> tuple[str, ...]:
@@ -97,7 +115,7 @@ def load_machine_file(name_or_path: str | pathlib.Path) -> MachineFile:
     name, size = array_of_name(name_or_path)
     if size is not None:
         file = load_machine_file(name)
-        return MachineFile(file.origin, with_array(file.spec, *size))
+        return _sized(MachineFile(file.origin, file.stated, size), str(name_or_path))
     origin, data = _read(name_or_path)
     try:
         return MachineFile(origin, MachineSchema.model_validate(read_strict(data)))
@@ -105,6 +123,18 @@ def load_machine_file(name_or_path: str | pathlib.Path) -> MachineFile:
         raise MachineError(f"machine file {origin}: {error}") from None
     except ValidationError as error:
         raise MachineError(f"machine file {origin}: {_explain(error)}") from None
+
+
+def _sized(file: MachineFile, name: str) -> MachineFile:
+    """The file itself, its numbers at this size checked as those of any file."""
+    remedy = "take another size, or write a file of your own"
+    try:
+        MachineSchema.model_validate(as_written(file.spec))
+    except ValidationError as error:
+        raise MachineError(f"machine {name}: {_explain(error, remedy)}") from None
+    except ValueError as error:
+        raise MachineError(f"machine {name}: {error}; {remedy}") from None
+    return file
 
 
 def array_of_name(name_or_path: str | pathlib.Path) -> tuple[str, tuple[int, int] | None]:
@@ -133,7 +163,7 @@ def _read(name_or_path: str | pathlib.Path) -> tuple[str, bytes]:
         raise MachineError(f"machine file {text}: cannot be read ({error.strerror}); check its permissions") from None
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, remedy: str = "correct the file") -> str:
     """The first fault: field path, what was found, what is legal, how to mend it; and how many more there are."""
     faults = error.errors(include_url=False)
     first = faults[0]
@@ -145,7 +175,7 @@ def _explain(error: ValidationError) -> str:
         text = f"{field}: unknown field; remove it or correct its spelling"
     elif kind == "value_error":
         place = f"{field}: found " if first["loc"] else ""  # between sections: the message begins with the path
-        text = f"{place}{first['ctx']['error']}; correct the file"
+        text = f"{place}{first['ctx']['error']}; {remedy}"
     else:
         shown = f"'{found}' (text)" if isinstance(found, str) else f"{type(found).__name__} {found}"
         text = f"{field}: found {shown[:80]}; legal: {first['msg']}; a number is written as 0.5, 12 or 1e-3"

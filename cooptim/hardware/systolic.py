@@ -28,7 +28,8 @@ class SystolicSection(Strict):
         description="whether the next weights shift in, a row a cycle, while pixels stream, or when the array is empty"
     )
     accumulators: Annotated[Quantity, Rule("count", 1, 1e6, whole=True)] = Field(
-        description="sums that a column holds below the array: as many pixels stream by one set of weights"
+        description="sums that a column holds below the array: as many pixels stream by one set of weights; they add "
+        "nothing to area and leakage, whatever the size of the array, beyond what the file's own numbers hold"
     )
     sum_access: Annotated[Quantity, Rule("ratio")] = Field(
         description="energy of writing or reading such a sum over that of a buffer word"

@@ -43,7 +43,7 @@ def influence_table(title: str, found: Sequence[Influence], file: MachineFile, q
     for heading in ("interval", "rank corr.", "when low", "when high"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
-        number = file.numbers[one.path]
+        number = file.stated_numbers[one.path]
         unit = "" if number.unit == "1" else f" {number.unit}"
         ends = [spell(x, quantity) if quantity else f"{digits(x)}x" for x in (one.low, one.high)]
         table.add_row(one.path, f"{interval_text(number)}{unit}", f"{one.correlation:+.2f}", *ends)

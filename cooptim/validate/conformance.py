@@ -216,7 +216,7 @@ def _side_by_side(machine: Machine, sizes: Sequence[int]) -> CostReport:
 
 def _doubled(bench: _Bench, file: MachineFile) -> Law:
     """Twice every energy and power of the file is twice every component of the report."""
-    twice = {path: 2.0 * q.value for path, q in file.numbers.items() if q.quantity in _ENERGIES}
+    twice = {path: 2.0 * q.value for path, q in file.stated_numbers.items() if q.quantity in _ENERGIES}
     machine = file.with_values(**{path.replace(".", "__"): value for path, value in twice.items()}).machine
     once, doubled = bench.report(), bench.report(machine)
     off = {name: _apart(2.0 * part, doubled.energy_pj[name]) for name, part in once.energy_pj.items()}
@@ -236,8 +236,9 @@ def _other_units(bench: _Bench, file: MachineFile) -> Law:
         return Law(name, False, f"refused when respelled: {' '.join(str(error).split())[:200]}")
     pairs = zip(jax.tree.leaves(bench.report()), jax.tree.leaves(bench.report(other.machine)), strict=True)
     off = max(_apart(a, b) for a, b in pairs)
-    changed = sum(q.unit != file.numbers[path].unit for path, q in other.numbers.items())
-    return Law(name, off <= _slack(), f"{changed} of {len(other.numbers)} numbers respelled, report off by {off:.1g}")
+    numbers = other.stated_numbers
+    changed = sum(q.unit != file.stated_numbers[path].unit for path, q in numbers.items())
+    return Law(name, off <= _slack(), f"{changed} of {len(numbers)} numbers respelled, report off by {off:.1g}")
 
 
 def _apart(wanted: Any, found: Any) -> float:

@@ -12,8 +12,9 @@ from cooptim.cost.intervals import design_on, influences, ranking, spread
 from cooptim.descent.compile import compiled_once
 from cooptim.hardware.intervals import draw_machines, drawn_numbers
 from cooptim.hardware.load import MachineFile, load_machine_file, machine_names
-from cooptim.hardware.restate import as_written, in_other_units
+from cooptim.hardware.restate import in_other_units
 from cooptim.hardware.schema import MachineSchema
+from cooptim.hardware.written import as_written
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
 from tests.cost.cases import DIGITS, design_of

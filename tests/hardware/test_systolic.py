@@ -6,8 +6,8 @@ import pytest
 
 from cooptim.hardware import MachineError, load_machine, load_machine_file
 from cooptim.hardware.reference import peak_gops
-from cooptim.hardware.restate import as_written
 from cooptim.hardware.schema import MachineSchema
+from cooptim.hardware.written import as_written
 
 TEXT = (importlib.resources.files("cooptim.hardware") / "machines" / "systolic.yaml").read_text()
 
