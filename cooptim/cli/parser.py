@@ -316,7 +316,9 @@ def _validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="golden file; with --with also mapping.json, or a folder of `export`"
     )
-    parser.add_argument("--machine", help="name or YAML file of a machine to hold against Envision's figures alone")
+    parser.add_argument(
+        "--machine", help="name of a chip to hold against its own figures alone, or a YAML file, against Envision's"
+    )
     parser.add_argument("--claims", action="store_true", help="published claims of other systems that are predicted")
     parser.add_argument("--verbose", action="store_true", help="list every compared quantity")
     parser.add_argument(

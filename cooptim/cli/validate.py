@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cooptim.cli.golden import golden
-from cooptim.hardware.load import load_machine_file
+from cooptim.hardware.load import MachineFile, array_of_name, load_machine_file, machine_names
 from cooptim.reporting.golden import Comparison, comparison
 from cooptim.reporting.spell import digits
 from cooptim.validate import (
@@ -24,6 +25,13 @@ from cooptim.validate import (
     yodann_rows,
 )
 
+_CHIPS: dict[str, Callable[[MachineFile], list[Row]]] = {
+    "envision": envision_rows,
+    "dvas_40nm": dvas_rows,
+    "simd_40nm": simd_rows,
+    "yodann": yodann_rows,
+    "eie": eie_rows,
+}
 _LIMITS = ("below", "above")
 _EXACT = 1e-4  # a smaller tolerance is that of rounding
 _SIGNS = {"equal": "", "below": "< ", "above": "> ", "inside": "", "range": ""}
@@ -38,9 +46,21 @@ def run(options: argparse.Namespace) -> int:
     if options.claims:
         return _claims()
     if options.machine is not None:
-        return _print(envision_rows(load_machine_file(options.machine)))
+        return _print(_rows_of(options.machine))
     chips = [*dvas_rows(), *simd_rows(), *yodann_rows(), *eie_rows()]
     return _print([*envision_rows(), *multiplier_rows(), *eyeriss_rows(), *mapping_rows(), *chips])
+
+
+def _rows_of(machine: str) -> list[Row]:
+    """Rows of one machine: those of the chip it is named after; of a file with a name of its own, Envision's."""
+    file = load_machine_file(machine)
+    found = _CHIPS.get(file.stated.name)
+    if found is None and array_of_name(machine)[0] in machine_names():
+        raise ValueError(
+            f"--machine {machine}: no figures of this chip are held; legal: {', '.join(_CHIPS)}, or a file of your own "
+            "to hold against Envision's figures; `cooptim validate` without --machine prints the rows of all chips"
+        )
+    return (found or envision_rows)(file)
 
 
 def _replayed(options: argparse.Namespace) -> list[Comparison]:

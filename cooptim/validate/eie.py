@@ -30,6 +30,7 @@ _ABSTRACT = "ISCA 2016, abstract"
 _EXACT = 1e-3
 _ROUNDED = 0.01  # 102 for 102.4 GOPS
 _TOLERANCE = 0.10
+_FOLLOWS = "follows from counted claims; not counted"
 _FRAMES_PER_J = 138_927.0  # of FC7: 81,967 frames/s at 0.59 W
 
 
@@ -75,21 +76,29 @@ def alexnet_inputs(file: MachineFile, weight_density: float) -> Float[np.ndarray
 
     At most all: where these weights have too few entries (FC8 at 0.11, by 1 %), the time is too short by as much.
     """
-    path = file.machine.datapath
+    path, link = file.machine.datapath, file.machine.mechanisms.link
+    assert link is not None
     found = []
     for layer in dense_layers("alexnet").layers:
         given, _ = claim_of("EIE", f"AlexNet {layer.name.upper()} theoretical / actual time").pair
         rows = -(-layer.bounds.K // path.rows)
-        entries = layer.macs * float(stored_entries(weight_density, rows, 4)) / rows
+        entries = layer.macs * float(stored_entries(weight_density, rows, link.run_bits)) / rows
         found.append(1e3 * given * float(file.machine.supply.nominal_ghz) * path.rows / entries)
     return np.minimum(np.array(found), 1.0)
 
 
 def eie_rows(file: MachineFile | None = None) -> list[Row]:
-    """What was published of EIE as a whole, at the weight density of the file's reference point."""
+    """What was published of EIE as a whole, at the weight density of the file's reference point.
+
+    Raises ValueError for a file that does not say on what data its power was measured or how weights are coded.
+    """
     file = load_machine_file("eie") if file is None else file
     data, supply = file.spec.reference.data, file.machine.supply
-    assert data is not None
+    if data is None or file.machine.mechanisms.link is None:
+        raise ValueError(
+            f"machine {file.name}: without reference.data or mechanisms.link; legal: a variant of EIE with both; "
+            "add them"
+        )
     density = data.weight_density.value
     report = _report(file, density)
     time_ns, seventh = float(report.total_latency_ns), list(report.layer_names).index("fc7")
@@ -103,9 +112,10 @@ def eie_rows(file: MachineFile | None = None) -> list[Row]:
         Row.of("EIE, throughput on the compressed network", "GOPS", 102.0, max(peak_gops(file.machine).values()),
                _ROUNDED, _ABSTRACT, "input"),
         Row.of("EIE, area", "mm2", 40.8, float(report.area_mm2), _EXACT, _TABLE, "input"),
-        Row.of("EIE, frames/s of AlexNet's dense layers", "1/s", 18800.0, 1e9 / time_ns, _TOLERANCE, _ABSTRACT, note),
+        Row.of("EIE, frames/s of AlexNet's dense layers", "1/s", 18800.0, 1e9 / time_ns, _TOLERANCE, _ABSTRACT,
+               f"{_FOLLOWS}; {note}"),
         Row.of("EIE, frames/J of AlexNet FC7", "1/J", _FRAMES_PER_J, 1e12 / energy, _TOLERANCE, _TABLE,
-               "power is an input, the time is predicted"),
+               f"{_FOLLOWS}; power is an input, the time is predicted"),
     ]  # fmt: skip
 
 

@@ -165,6 +165,12 @@ def test_validate_holds_for_envision(run):
     assert "Eyeriss" in out and "2.63 pJ" in out
     code, out, err = run("validate", "--machine", "envision")
     assert (code, err) == (0, "") and "16.7" in out and "Eyeriss" not in out
+    code, out, err = run("validate", "--machine", "eie")
+    assert (code, err) == (0, "") and "EIE, power" in out and "Envision" not in out and "16.7" not in out
+    code, out, err = run("validate", "--machine", "yodann")
+    assert (code, err) == (0, "") and "YodaNN" in out and "Envision" not in out and "EIE" not in out
+    code, out, err = run("validate", "--machine", "tpu_v1")
+    assert (code, out) == (2, "") and "--machine tpu_v1: no figures of this chip are held; legal: envision, dvas" in err
 
 
 def test_validate_claims_says_what_is_off_and_what_is_not_modelled(run):

@@ -35,6 +35,9 @@ def test_figures_are_those_of_the_reference_table_and_hold(shared):
     assert published["frames/s of AlexNet's dense layers"] == float(claims["AlexNet FC frame rate"]["value"])
     assert f"{published['frames/J of AlexNet FC7']:,.0f} frames/J" in chip["note"]
     assert all(row.holds for row in rows.values()) and FILE.spec.illustrative
+    # What the counted times and the power say already is no second evidence.
+    followed = [name for name, row in rows.items() if "follows from counted claims; not counted" in row.note]
+    assert followed == ["EIE, frames/s of AlexNet's dense layers", "EIE, frames/J of AlexNet FC7"]
 
 
 def test_the_reference_layer_draws_the_published_power_in_its_published_shares(alexnet):
@@ -78,3 +81,12 @@ def test_inputs_are_as_many_as_the_theoretical_times_need():
     assert alexnet_inputs(FILE, 0.11)[1] == pytest.approx(11.7e3 * 0.8 * 64 / entries)
     assert alexnet_inputs(FILE, 0.11)[2] == 1.0  # 1000 outputs at 0.11 have 1 % too few
     assert alexnet_inputs(FILE, 0.25)[2] == pytest.approx(8.9e3 * 0.8 * 64 / (4096 * 1000 * 0.25), rel=1e-6)
+    # Runs of five bits: fillers after 32 zeros alone, so as many cycles take more inputs.
+    longer = 4096 * 64 * 0.11 * (64 + 0.89**32 * 32)
+    other = alexnet_inputs(FILE.with_values(mechanisms__link__run=5.0), 0.11)[1]
+    assert other == pytest.approx(11.7e3 * 0.8 * 64 / longer)
+
+
+def test_a_file_that_says_nothing_of_data_or_code_is_refused():
+    with pytest.raises(ValueError, match=r"machine envision: without reference.data or mechanisms.link; legal: a var"):
+        eie_rows(load_machine_file("envision"))
