@@ -75,7 +75,7 @@ def simd_rows(file: MachineFile | None = None) -> list[Row]:
     saving = _simd_saving(file)
     # What is not published: the datapath's share, and the share of the energy on a rail that stays.
     scalable, fixed = (
-        file.numbers[name].interval or () for name in ("reference.shares.datapath", "supply.fixed_share")
+        file.stated_numbers[name].interval or () for name in ("reference.shares.datapath", "supply.fixed_share")
     )
     ends = [
         _simd_saving(file.with_values(reference__shares__datapath=s, supply__fixed_share=v))

@@ -39,7 +39,7 @@ def envision_rows(file: MachineFile | None = None) -> list[Row]:
         Row.of("power of 4x4b at 200 MHz", "mW", 104.0, _power_mw(file, 4, 1.0), None, _DATE, "a caption says 108 mW")
     )
     # The exponent of the subword divisor is published at 4 lanes only: 2 lanes follow from its interval.
-    interval = file.numbers["datapath.subword_exponent"].interval or ()
+    interval = file.stated_numbers["datapath.subword_exponent"].interval or ()
     ends = [_power_mw(file.with_values(datapath__subword_exponent=end), 2, 0.5) for end in interval]
     middle = _power_mw(file, 2, 0.5)
     rows.append(
