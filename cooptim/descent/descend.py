@@ -143,10 +143,11 @@ def _finetune(task, end, design, limits, name, attempt, checkpoints, progress, l
     plan = task.plan
     phase = frozen_phase(design.weight_bits, design.input_bits)
     knobs = task.space.encode(jax.tree.map(jnp.asarray, design))
-    copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (end.params, end.state, end.multipliers, end.key))
-    begin = dataclasses.replace(
-        init_state(copied[0], copied[1], knobs, task.seed + 1), multipliers=copied[2], key=copied[3]
+    # Copies, for a step donates them: the design, whose margins are the knobs' own arrays, may be the best in the end.
+    params, state, knobs, multipliers, key = jax.tree.map(
+        lambda leaf: jnp.array(leaf, copy=True), (end.params, end.state, knobs, end.multipliers, end.key)
     )
+    begin = dataclasses.replace(init_state(params, state, knobs, task.seed + 1), multipliers=multipliers, key=key)
     target = np.log([limits.energy_pj or 1.0, limits.latency_ns, limits.area_mm2 or 1.0])
     stage = Stage(
         f"{name}-finetune{attempt}", plan.finetune_steps, 0.5 * plan.descent_weight_rate, _QUANTIZER, phase,

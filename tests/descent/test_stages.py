@@ -13,7 +13,7 @@ import pytest
 import cooptim
 from cooptim.cost.bit_operations import BitOperations as CheapPrice
 from cooptim.data import data_from_batches
-from cooptim.descent import exits, finalize
+from cooptim.descent import descend, exits, finalize
 from cooptim.descent.constraint import Budgets
 from cooptim.descent.exits import Choice, best_choice, fitted_margins
 from cooptim.descent.finalize import Limits
@@ -142,6 +142,24 @@ def test_a_design_is_priced_by_the_validation_images_that_leave(early, space, me
     for found in (report, stats.reach, final[4].reach, final[5]):
         np.testing.assert_allclose(found, [1, 1, 2 / 7, 2 / 7, 2 / 7], rtol=1e-6)  # all four that train leave
     assert measure.stats(early.params, early.state, design, train, labels[:4]).reach[-1] == 0
+
+
+def test_a_design_outlives_the_fine_tuning_that_begins_with_it(early, space, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def donating(task, stage, begin, *_):
+        for leaf in jax.tree.leaves((begin.params, begin.state, begin.knobs, begin.multipliers)):
+            leaf.delete()  # as a step does where the device can
+        raise Begun
+
+    monkeypatch.setattr(descend, "run_stage", donating)
+    knobs = knobs_of(space, [0.8, 9.0])
+    design, task = space.decode(knobs, 1.0), types.SimpleNamespace(plan=Plan(), space=space, seed=0)
+    end = init_state(early.params, early.state, knobs, 0)
+    with pytest.raises(Begun):
+        descend._finetune(task, end, design, Limits(None, 1.0, None, 0.9), "joint", 0, None, None, True)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((design, end)))
 
 
 def test_shares_that_leave_are_told_from_what_runs(early):
