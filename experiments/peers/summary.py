@@ -1,0 +1,136 @@
+"""The comparison in figures: which points of a peer's fronts ours dominates, by seed and in the mean; the picture."""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from points import undominated
+
+from cooptim.descent.front import non_dominated
+from cooptim.workload import Workload
+from cooptim.workload.graph import facts
+
+HERE = pathlib.Path(__file__).parent
+Row = Mapping[str, Any]
+_STYLES = {"ours": ("o", "#3b6fb6"), "hgq2 tensor": ("s", "#e08214"), "hgq2 weight": ("^", "#1b7837")}
+
+
+def macs(workload: Workload) -> np.ndarray:
+    """MACs [layer] of one inference."""
+    return np.asarray(facts(workload).macs, np.float64)
+
+
+def write_rows(path: pathlib.Path, rows: Sequence[Row]) -> None:
+    """All rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def plane(rows: Sequence[Row], accuracy: str) -> list[tuple[float, float]]:
+    """(energy [pJ], accuracy) of each row."""
+    return [(float(row["energy_pj"]), float(row[accuracy])) for row in rows]
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no other one dominates on validation, by energy."""
+    if not rows:
+        return []
+    energy, accuracy = (np.asarray(column) for column in zip(*plane(rows, "val"), strict=True))
+    kept = [row for row, keep in zip(rows, non_dominated(energy, accuracy), strict=True) if keep]
+    return sorted(kept, key=lambda row: float(row["energy_pj"]))
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row a kind and setting: figures averaged over seeds, the number of seeds, the test accuracy's deviation."""
+    found: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        if row["energy_pj"] != "":
+            found.setdefault((row["kind"], float(row["setting"])), []).append(row)
+    out = []
+    for (kind, setting), some in found.items():
+        mean: dict[str, Any] = {"kind": kind, "setting": setting, "seeds": len(some)}
+        for name in ("energy_pj", "val", "test", "bit_operations", "cpu_s"):
+            values = [float(row[name]) for row in some if row[name] != ""]
+            mean[name] = float(np.mean(values)) if values else float("nan")
+        tests = [float(row["test"]) for row in some]
+        mean["test_deviation"] = float(np.std(tests, ddof=1)) if len(tests) > 1 else float("nan")
+        out.append(mean)
+    return out
+
+
+def verdicts(rows: Sequence[Row], accuracy: str) -> list[tuple[Row, bool]]:
+    """(point, whether ours dominates it) of each peer's front; every front, ours too, is chosen on validation.
+
+    All rows are of one seed, or means.
+    """
+    ours = plane(front([row for row in rows if row["kind"] == "ours"]), accuracy)
+    found: list[tuple[Row, bool]] = []
+    for kind in ("hgq2 tensor", "hgq2 weight"):
+        points = front([row for row in rows if row["kind"] == kind])
+        left = undominated(plane(points, accuracy), ours)
+        found += [(row, i not in left) for i, row in enumerate(points)]
+    return found
+
+
+def report(task: str, rows: Sequence[Row], times: Mapping[str, float]) -> None:
+    """Prints the table and the verdicts, draws TASK.png."""
+    averaged = means(rows)
+    for row in averaged:
+        print(
+            f"{row['kind']:12s} {row['setting']:8.3g}  {row['energy_pj'] / 1e3:8.2f} nJ  validation "
+            f"{100 * row['val']:6.2f}  test {100 * row['test']:6.2f} +- {100 * row['test_deviation']:.2f}  "
+            f"bit operations {row['bit_operations']:10.4g}  {row['cpu_s']:6.1f} CPU-s  ({row['seeds']} seeds)"
+        )
+    seeds = sorted({int(row["seed"]) for row in rows})
+    for accuracy in ("test", "val"):
+        each = [found for seed in seeds for found in verdicts([r for r in rows if int(r["seed"]) == seed], accuracy)]
+        print(f"dominated points of HGQ2's fronts, {accuracy}, seed by seed: {sum(d for _, d in each)} of {len(each)}")
+        found = verdicts([row for row in averaged if row["seeds"] == len(seeds)], accuracy)
+        print(f"  in the mean over seeds: {sum(d for _, d in found)} of {len(found)}")
+        for row, done in found:
+            if not done:
+                print(
+                    f"    left: {row['kind']} {row['setting']:g}, {row['energy_pj'] / 1e3:.2f} nJ, "
+                    f"{100 * row[accuracy]:.2f} %"
+                )
+    for side, plain, names in (
+        ("HGQ2", "hgq2_float_step_s", ("hgq2_tensor_step_s", "hgq2_weight_step_s")),
+        ("ours", "our_float_step_s", ("our_joint_step_s",)),
+    ):
+        for name in names:
+            print(
+                f"step of {side}: {name} {1e3 * times[name]:.2f} ms CPU, over float {times[name] / times[plain]:.2f} "
+                f"({1e3 * times[plain]:.2f} ms)"
+            )
+    draw(task, averaged)
+
+
+def draw(task: str, averaged: Sequence[Row]) -> None:
+    """Test accuracy against energy, means over seeds, with the spread of the test accuracy."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for kind, (marker, colour) in _STYLES.items():
+        some = sorted((row for row in averaged if row["kind"] == kind), key=lambda row: row["energy_pj"])
+        if not some:
+            continue
+        energy = [row["energy_pj"] / 1e3 for row in some]
+        test = [100 * row["test"] for row in some]
+        spread = np.nan_to_num([100 * row["test_deviation"] for row in some])
+        axis.errorbar(energy, test, spread, marker=marker, color=colour, label=kind.replace("hgq2", "HGQ2, a width a"),
+                      linewidth=1.0, elinewidth=0.7, capsize=2)  # fmt: skip
+    for row in averaged:
+        if row["kind"] == "ours float":
+            axis.axhline(100 * row["test"], color="gray", linestyle=":", linewidth=0.8, label="float (ours)")
+    axis.set(xscale="log", xlabel="energy an inference on Envision [nJ]", ylabel="test accuracy [%]")
+    seeds = max(row["seeds"] for row in averaged)
+    axis.set_title(f"{task}, mean of {seeds} seed{'s' * (seeds > 1)}", loc="left", fontsize=10)
+    axis.grid(True, which="both", alpha=0.3)
+    axis.legend(fontsize=8)
+    FigureCanvasAgg(figure).print_png(HERE / f"{task}.png")
