@@ -1,6 +1,6 @@
 """Makes the environment that HGQ2 runs in: `requirements.txt` beside this file, apart from the package's own.
 
-    python experiments/peers/environment.py --at .venv-peers
+    python experiments/peers/environment.py --at runs/peers/environment
 Python 3.11 to 3.13 (jax 0.10.1); packages come from wherever pip is set up to look.
 """
 
@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 def main() -> None:
     """Creates the environment, installs, and prints what was installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--at", type=pathlib.Path, default=pathlib.Path(".venv-peers"))
+    parser.add_argument("--at", type=pathlib.Path, default=pathlib.Path("runs/peers/environment"))
     args = parser.parse_args()
     venv.create(args.at, with_pip=True)
     python = str(args.at / "bin" / "python")

@@ -1,7 +1,7 @@
 """Trains HGQ2 along a rising price of bits, and its float twin; run by the experiment in the peers' environment.
 
-    KERAS_BACKEND=jax .venv-peers/bin/python experiments/peers/hgq_train.py --data FILE.npz --network peers_cnn
-        --granularity tensor --betas 3e-8 1e-7 --epochs 60 --seed 0 --out DIR
+    KERAS_BACKEND=jax runs/peers/environment/bin/python experiments/peers/hgq_train.py --data FILE.npz
+        --network peers_cnn --granularity tensor --betas 3e-8 1e-7 --epochs 60 --seed 0 --out DIR
 FILE.npz holds x_train, y_train, x_val, ... as `run.py` writes them. Weights get one width each tensor or one each
 weight, inputs one each tensor. One network is trained through all prices of a bit operation (beta), lowest first, as
 HGQ2's schedules do; each price ends in a cosine of its own and gives one point, the look of best validation accuracy

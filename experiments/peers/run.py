@@ -1,6 +1,6 @@
 """HGQ2's networks and ours on one chip: same network, split and seeds, both priced by our evaluate on Envision.
 
-    python experiments/peers/environment.py --at .venv-peers
+    python experiments/peers/environment.py --at runs/peers/environment
     python experiments/peers/run.py --task digits --first 400 --seeds 3
     python experiments/peers/run.py --task fashion --first 400 --seeds 1 --data DIR
     python experiments/peers/run.py --task digits --read
@@ -11,6 +11,7 @@ already in runs/peers are not trained again.
 """
 
 import argparse
+import concurrent.futures
 import csv
 import dataclasses
 import json
@@ -152,16 +153,19 @@ def peer_times(folder: pathlib.Path) -> dict[str, float]:
 
 
 def one_seed(args, setting: Setting, module, data, plan: Plan, seed: int, rows: list) -> dict[str, float]:
-    """Appends the rows of a seed as they come, writing them each time; returns the step times."""
+    """Appends the rows of a seed; returns the step times. HGQ2 trains while ours does."""
     folder = args.points / args.task / f"seed{seed}"
-    train_peers(args.python, setting, folder, seed)
-    begin = time.process_time()
-    ours = trained(module, data, plan, seed)
-    rows += float_rows(ours, folder, seed, time.process_time() - begin) + peer_rows(ours, folder, seed)
-    for ratio in args.ratios or setting.ratios:
-        rows.append(our_row(ours, ratio, seed))
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-        summary.write_rows(HERE / f"{args.task}.csv", rows)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(train_peers, args.python, setting, folder, seed)
+        begin = time.process_time()
+        ours = trained(module, data, plan, seed)
+        cpu_s, mine = time.process_time() - begin, []
+        for ratio in args.ratios or setting.ratios:
+            mine.append(our_row(ours, ratio, seed))
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in mine[-1].items()}, flush=True)
+        theirs.result()
+    rows += float_rows(ours, folder, seed, cpu_s) + peer_rows(ours, folder, seed) + mine
+    summary.write_rows(HERE / f"{args.task}.csv", rows)
     return peer_times(folder) | step_times(module, ours)
 
 
@@ -173,7 +177,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=400, help="first seed; 101 served for choosing betas")
     parser.add_argument("--ratios", type=float, nargs="+", help="instead of the setting's own")
-    parser.add_argument("--python", default=".venv-peers/bin/python", help="of the environment of environment.py")
+    parser.add_argument("--python", default="runs/peers/environment/bin/python", help="that has HGQ2")
     parser.add_argument("--points", type=pathlib.Path, default=pathlib.Path("runs/peers"))
     parser.add_argument("--read", action="store_true", help="print the summary of the file that is there")
     args = parser.parse_args()
