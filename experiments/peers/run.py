@@ -104,15 +104,15 @@ def peer_rows(ours, folder: pathlib.Path, seed: int) -> list[dict[str, object]]:
         for path in sorted(folder.glob(f"{granularity}_[0-9].npz")):
             point = read_point(path)
             energy_pj, bits, ran = priced_point(ours, point)
-            rows.append({
+            rows.append(summary.counted({
                 "seed": seed, "kind": f"hgq2 {granularity}", "setting": point.figures["beta"], "energy_pj": energy_pj,
                 "val": point.figures["val_accuracy"], "test": point.figures["test_accuracy"],
-                "val_in_our_executor": ran, "bit_operations": point.figures["ebops"],
+                "val_in_our_executor": ran, "ebops": point.figures["ebops"],
                 "widths": " ".join(f"{b:g}" for b in bits),
                 "weight_density": " ".join(f"{np.mean(point.arrays[n]['kernel'] != 0):.3f}" for n in point.layers),
                 "input_density": " ".join(f"{float(point.arrays[n]['input_density']):.3f}" for n in point.layers),
                 "cpu_s": point.figures["cpu_s"],
-            })  # fmt: skip
+            }, summary.macs(ours.task.space.workload)))  # fmt: skip
     return rows
 
 
@@ -121,25 +121,24 @@ def our_row(ours, ratio: float, seed: int) -> dict[str, object]:
     one, cpu_s = designed(ours, ratio)
     weight_bits, input_bits = np.asarray(one.design.weight_bits), np.asarray(one.design.input_bits)
     density, inputs = np.asarray(one.stats.weight_density), np.asarray(one.stats.input_density)
-    return {
+    row = {
         "seed": seed, "kind": "ours", "setting": ratio, "energy_pj": float(one.report.total_energy_pj),
-        "val": one.val_accuracy, "test": one.test_accuracy, "val_in_our_executor": one.val_accuracy,
-        "bit_operations": float(np.sum(summary.macs(ours.task.space.workload) * weight_bits * input_bits * density)),
+        "val": one.val_accuracy, "test": one.test_accuracy, "val_in_our_executor": one.val_accuracy, "ebops": "",
         "widths": " ".join(f"{b:g}" for b in (*weight_bits, *input_bits)),
         "weight_density": " ".join(f"{d:.3f}" for d in density), "input_density": " ".join(f"{d:.3f}" for d in inputs),
         "cpu_s": cpu_s,
     }  # fmt: skip
+    return summary.counted(row, summary.macs(ours.task.space.workload))
 
 
 def float_rows(ours, folder: pathlib.Path, seed: int, cpu_s: float) -> list[dict[str, object]]:
     """Rows of the two float networks, ours priced as the 16-bit reference."""
     with np.load(folder / "float_time.npz", allow_pickle=False) as found:
         theirs = {name: float(found[name]) for name in ("val_accuracy", "test_accuracy")}
-    blank = dict.fromkeys(("val_in_our_executor", "bit_operations", "widths", "weight_density", "input_density"), "")
-    mine = {"seed": seed, "kind": "ours float", "setting": 1.0, **blank, "cpu_s": cpu_s}
+    mine = {"seed": seed, "kind": "ours float", "setting": 1.0, "cpu_s": cpu_s}
     mine |= {"energy_pj": float(ours.reference.report.total_energy_pj)}
     mine |= dict(zip(("val", "test"), ours.float_accuracy, strict=True))
-    twin = {"seed": seed, "kind": "hgq2 float", "setting": 0.0, "energy_pj": "", **blank, "cpu_s": ""}
+    twin = {"seed": seed, "kind": "hgq2 float", "setting": 0.0, "energy_pj": ""}
     return [mine, twin | {"val": theirs["val_accuracy"], "test": theirs["test_accuracy"]}]
 
 

@@ -144,6 +144,20 @@ def test_the_peers_front_is_chosen_on_validation_and_judged_on_what_is_asked(pee
     assert [done for _, done in peers.summary.verdicts(rows, "test")] == [False, True]
 
 
+def test_bit_operations_are_counted_alike_for_every_side(peers):
+    found = {"widths": "2 3 4 5", "weight_density": "0.5 0.25", "kind": "ours"}  # weights of 2 and 3 b, inputs 4 and 5
+    counted = peers.summary.counted(found, np.asarray([10.0, 20.0]))
+    assert counted == found | {"dense_bit_operations": 80.0 + 300.0, "bit_operations": 40.0 + 75.0}
+
+
+def test_rows_are_written_in_one_order_and_lack_what_they_lack(peers, tmp_path):
+    peers.summary.write_rows(tmp_path / "a.csv", [row("ours float", 2.0, 0.5, 0.25)])
+    head, line = (tmp_path / "a.csv").read_text().splitlines()
+    assert head.startswith("seed,kind,setting,energy_pj,val,test,") and line.startswith(
+        "0,ours float,1.0,2.0,0.5,0.25,,"
+    )
+
+
 def test_means_are_over_seeds_and_leave_out_what_has_no_price(peers):
     rows = [row("ours", 8.0, 0.9, 0.7), row("ours", 10.0, 0.8, 0.9, seed=1), row("hgq2 float", "", 0.9, 0.9)]
     (mean,) = peers.summary.means(rows)
