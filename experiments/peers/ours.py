@@ -53,13 +53,16 @@ def peers_cnn() -> type[nnx.Module]:
     return module.PeersCNN
 
 
-def trained(module: type[nnx.Module], data: cooptim.Dataset, plan: Plan, seed: int) -> Ours:
-    """The float parent of a seed and its 16-bit reference."""
+def begun(module: type[nnx.Module], data: cooptim.Dataset, plan: Plan, seed: int) -> Task:
+    """The task of a seed, nothing trained; images and what rectifiers leave are not negative, now or later."""
     network = cooptim.trace(module(rngs=nnx.Rngs(seed)), data.sample)
-    machine = cooptim.load_machine("envision")
-    task = build_task(network, machine, data, plan, seed, network.params, network.state)
-    params, state = float_parent(task, network.params, network.state, None, None)
-    task = build_task(network, machine, data, plan, seed, params, state)
+    return build_task(network, cooptim.load_machine("envision"), data, plan, seed, network.params, network.state)
+
+
+def trained(task: Task) -> Ours:
+    """The float parent of a seed and its 16-bit reference."""
+    data, plan = task.data, task.plan
+    params, state = float_parent(task, task.network.params, task.network.state, None, None)
     reference, _ = reference_16b(task, params, state)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
     val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
@@ -75,21 +78,25 @@ def designed(ours: Ours, ratio: float) -> tuple[Priced, float]:
     return tested(ours.task, found.final), time.process_time() - begin
 
 
-def priced_point(ours: Ours, point: Point) -> tuple[float, tuple[float, ...], float]:
+def priced_point(task: Task, deadline_ns: float, point: Point) -> tuple[float, tuple[float, ...], float]:
     """(energy [pJ], widths of weights then inputs [bit], validation accuracy in our executor) of a peer's network."""
-    task = ours.task
     design, stats = point_design(task.space, point)
-    legal = assign_hardware(task.space, task.pricer, design, stats, ours.deadline_ns)
-    energy_pj = float(task.pricer.report(legal, stats, ours.deadline_ns).total_energy_pj)
+    legal = assign_hardware(task.space, task.pricer, design, stats, deadline_ns)
+    energy_pj = float(task.pricer.report(legal, stats, deadline_ns).total_energy_pj)
     params, state = loaded(task.network.params, task.network.state, point)
     x = task.data.x_val + np.float32(TIE)
     ran = task.measure.accuracy(params, state, legal, x, task.data.y_val)[0]
     return energy_pj, tuple(float(b) for b in (*legal.weight_bits, *legal.input_bits)), ran
 
 
-def step_times(module: type[nnx.Module], ours: Ours, blocks: int = 9, length: int = 20) -> dict[str, float]:
-    """CPU-seconds a step, medians of alternating blocks: float as a user of nnx writes it, and the joint descent."""
-    task, plan = ours.task, ours.task.plan
+def step_times(
+    module: type[nnx.Module], task: Task, energy_pj: float, deadline_ns: float, blocks: int = 9, length: int = 20
+) -> dict[str, float]:
+    """CPU-seconds a step, medians of alternating blocks: float as a user of nnx writes it, and the joint descent.
+
+    energy_pj: what the descent is asked for; it changes no cost, nor do the weights, which are untrained.
+    """
+    plan = task.plan
     graph, weights, rest = nnx.split(module(rngs=nnx.Rngs(0)), nnx.Param, ...)
     adam = optax.adam(1e-3)
 
@@ -106,8 +113,8 @@ def step_times(module: type[nnx.Module], ours: Ours, blocks: int = 9, length: in
         update, moments = adam.update(slope, moments)
         return (optax.apply_updates(weights, update), rest, moments), value
 
-    limits = Limits(float(ours.reference.report.total_energy_pj) / 20.0, ours.deadline_ns, None, 0.0)
-    stage, joint = descent_stage(task, ours.params, ours.state, limits, "timed", None)
+    limits = Limits(energy_pj, deadline_ns, None, 0.0)
+    stage, joint = descent_stage(task, task.network.params, task.network.state, limits, "timed", None)
     control = control_at(plan, stage, joint.knobs, 10, stage.phase)
     calls = {"float": lambda s, batch: float_step(s, *batch), "joint": lambda s, batch: task.step(s, control, *batch)}
     states: dict[str, Any] = {"float": (weights, rest, adam.init(weights)), "joint": joint}

@@ -6,8 +6,8 @@
     python experiments/peers/run.py --task digits --read
 DIR holds the four IDX files of Fashion-MNIST. The split goes to HGQ2 as arrays; it trains in its own environment
 (--python), its networks come back as arrays. Every choice is made on validation, the test set is looked at once a
-network. Writes TASK.csv, TASK.json and TASK.png beside this file; --read prints the summary of what is there. Points
-already in runs/peers are not trained again.
+network. Writes TASK.csv, TASK.json and TASK.png beside this file; --read prints the summary of what is there. Networks
+of either side that runs/peers has already are not trained again.
 """
 
 import argparse
@@ -21,11 +21,12 @@ import resource
 import subprocess
 import tempfile
 import time
+from typing import Any
 
 import jax
 import numpy as np
 import summary
-from ours import designed, peers_cnn, priced_point, step_times, trained
+from ours import begun, designed, peers_cnn, priced_point, step_times, trained
 from points import read_point
 
 import cooptim
@@ -67,12 +68,18 @@ class Setting:
 SETTINGS = {
     "digits": Setting(
         "peers_cnn", {"tensor": (1e-7, 3e-7, 1e-6, 3e-6, 1e-5), "weight": (3e-7, 1e-6, 3e-6, 1e-5, 3e-5)},
-        5e-3, 100, 4, 5, 67, (6.0, 8.0, 10.0), 1151,
+        5e-3, 100, 4, 5, 67, (3.75, 4.75, 6.0, 8.0, 10.0), 1151,
     ),
     "fashion": Setting(
-        "lenet5", {"tensor": (3e-7, 3e-6), "weight": (1e-6, 1e-5)}, 3e-3, 3, 2, 1, 2, (16.0, 19.0), 3200
+        "lenet5", {"tensor": (3e-7, 1e-6), "weight": (1e-6, 3e-6)}, 3e-3, 3, 2, 1, 2, (16.0,), 3200
     ),
 }  # fmt: skip
+
+
+def short_plan(images: int, epochs: int) -> Plan:
+    """Ours as long as one price of HGQ2: a descent of so many epochs, one round of fine-tuning of one and a half."""
+    plan = plan_for(images)
+    return dataclasses.replace(plan, steps=epochs * -(-images // plan.batch), finetune_tries=1)
 
 
 def children_cpu_s() -> float:
@@ -97,13 +104,13 @@ def train_peers(python: str, setting: Setting, folder: pathlib.Path, seed: int) 
         subprocess.run(command, check=True, env=os.environ | PEERS_ENVIRONMENT)
 
 
-def peer_rows(ours, folder: pathlib.Path, seed: int) -> list[dict[str, object]]:
+def peer_rows(task, deadline_ns: float, folder: pathlib.Path, seed: int) -> list[dict[str, object]]:
     """One row a point of HGQ2, priced."""
     rows = []
     for granularity in GRANULARITIES:
         for path in sorted(folder.glob(f"{granularity}_[0-9].npz")):
             point = read_point(path)
-            energy_pj, bits, ran = priced_point(ours, point)
+            energy_pj, bits, ran = priced_point(task, deadline_ns, point)
             rows.append(summary.counted({
                 "seed": seed, "kind": f"hgq2 {granularity}", "setting": point.figures["beta"], "energy_pj": energy_pj,
                 "val": point.figures["val_accuracy"], "test": point.figures["test_accuracy"],
@@ -112,7 +119,7 @@ def peer_rows(ours, folder: pathlib.Path, seed: int) -> list[dict[str, object]]:
                 "weight_density": " ".join(f"{np.mean(point.arrays[n]['kernel'] != 0):.3f}" for n in point.layers),
                 "input_density": " ".join(f"{float(point.arrays[n]['input_density']):.3f}" for n in point.layers),
                 "cpu_s": point.figures["cpu_s"],
-            }, summary.macs(ours.task.space.workload)))  # fmt: skip
+            }, summary.macs(task.space.workload)))  # fmt: skip
     return rows
 
 
@@ -131,15 +138,35 @@ def our_row(ours, ratio: float, seed: int) -> dict[str, object]:
     return summary.counted(row, summary.macs(ours.task.space.workload))
 
 
-def float_rows(ours, folder: pathlib.Path, seed: int, cpu_s: float) -> list[dict[str, object]]:
+def our_side(task, folder: pathlib.Path, ratios: tuple[float, ...], seed: int) -> dict[str, Any]:
+    """Figures of the float parent and rows by ratio, kept in folder/ours.json; only what is missing is trained."""
+    path = folder / "ours.json"
+    known = json.loads(path.read_text()) if path.is_file() else {"rows": {}}
+    missing = [ratio for ratio in ratios if f"{ratio:g}" not in known["rows"]]
+    if not missing:
+        return known
+    begin_s = time.process_time()
+    ours = trained(task)
+    known |= {
+        "reference_pj": float(ours.reference.report.total_energy_pj), "deadline_ns": ours.deadline_ns,
+        "val": ours.float_accuracy[0], "test": ours.float_accuracy[1], "cpu_s": time.process_time() - begin_s,
+    }  # fmt: skip
+    for ratio in missing:
+        row = known["rows"][f"{ratio:g}"] = our_row(ours, ratio, seed)
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        path.write_text(json.dumps(known, indent=1) + "\n")
+    return known
+
+
+def float_rows(known: dict[str, Any], folder: pathlib.Path, seed: int) -> list[dict[str, object]]:
     """Rows of the two float networks, ours priced as the 16-bit reference."""
     with np.load(folder / "float_time.npz", allow_pickle=False) as found:
-        theirs = {name: float(found[name]) for name in ("val_accuracy", "test_accuracy")}
-    mine = {"seed": seed, "kind": "ours float", "setting": 1.0, "cpu_s": cpu_s}
-    mine |= {"energy_pj": float(ours.reference.report.total_energy_pj)}
-    mine |= dict(zip(("val", "test"), ours.float_accuracy, strict=True))
-    twin = {"seed": seed, "kind": "hgq2 float", "setting": 0.0, "energy_pj": ""}
-    return [mine, twin | {"val": theirs["val_accuracy"], "test": theirs["test_accuracy"]}]
+        theirs = {name: float(found[f"{name}_accuracy"]) for name in ("val", "test")}
+    mine = {"energy_pj": known["reference_pj"]} | {name: known[name] for name in ("val", "test", "cpu_s")}
+    return [
+        {"seed": seed, "kind": "ours float", "setting": 1.0} | mine,
+        {"seed": seed, "kind": "hgq2 float", "setting": 0.0, "energy_pj": ""} | theirs,
+    ]
 
 
 def peer_times(folder: pathlib.Path) -> dict[str, float]:
@@ -154,18 +181,16 @@ def peer_times(folder: pathlib.Path) -> dict[str, float]:
 def one_seed(args, setting: Setting, module, data, plan: Plan, seed: int, rows: list) -> dict[str, float]:
     """Appends the rows of a seed; returns the step times. HGQ2 trains while ours does."""
     folder = args.points / args.task / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    task, ratios = begun(module, data, plan, seed), tuple(args.ratios or setting.ratios)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         theirs = pool.submit(train_peers, args.python, setting, folder, seed)
-        begin = time.process_time()
-        ours = trained(module, data, plan, seed)
-        cpu_s, mine = time.process_time() - begin, []
-        for ratio in args.ratios or setting.ratios:
-            mine.append(our_row(ours, ratio, seed))
-            print({k: round(v, 4) if isinstance(v, float) else v for k, v in mine[-1].items()}, flush=True)
+        known = our_side(task, folder, ratios, seed)
         theirs.result()
-    rows += float_rows(ours, folder, seed, cpu_s) + peer_rows(ours, folder, seed) + mine
+    rows += float_rows(known, folder, seed) + peer_rows(task, known["deadline_ns"], folder, seed)
+    rows += [known["rows"][f"{ratio:g}"] for ratio in ratios]
     summary.write_rows(HERE / f"{args.task}.csv", rows)
-    return peer_times(folder) | step_times(module, ours)
+    return peer_times(folder) | step_times(module, task, known["reference_pj"] / ratios[0], known["deadline_ns"])
 
 
 def main() -> None:
@@ -194,7 +219,7 @@ def main() -> None:
     setting, begin = SETTINGS[args.task], time.process_time()
     data = cooptim.load_data("digits" if args.task == "digits" else args.data)
     module = peers_cnn() if args.task == "digits" else LeNet5
-    plan = Plan() if args.task == "digits" else plan_for(len(data.x_train))
+    plan = Plan() if args.task == "digits" else short_plan(len(data.x_train), setting.epochs)
     (args.points / args.task).mkdir(parents=True, exist_ok=True)
     np.savez(args.points / args.task / "data.npz", **{name: getattr(data, name) for name in SPLITS})
     rows: list[dict[str, object]] = []
