@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import tempfile
 import time
@@ -80,12 +79,6 @@ def short_plan(images: int, epochs: int) -> Plan:
     """Ours as long as one price of HGQ2: a descent of so many epochs, one round of fine-tuning of one and a half."""
     plan = plan_for(images)
     return dataclasses.replace(plan, steps=epochs * -(-images // plan.batch), finetune_tries=1)
-
-
-def children_cpu_s() -> float:
-    """CPU-seconds of all finished child processes."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def train_peers(python: str, setting: Setting, folder: pathlib.Path, seed: int) -> None:
@@ -216,7 +209,7 @@ def main() -> None:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    setting, begin = SETTINGS[args.task], time.process_time()
+    setting = SETTINGS[args.task]
     data = cooptim.load_data("digits" if args.task == "digits" else args.data)
     module = peers_cnn() if args.task == "digits" else LeNet5
     plan = Plan() if args.task == "digits" else short_plan(len(data.x_train), setting.epochs)
@@ -227,7 +220,6 @@ def main() -> None:
     for seed in range(args.first, args.first + args.seeds):
         times.append(one_seed(args, setting, module, data, plan, seed, rows))
     found = {name: float(np.median([one[name] for one in times])) for name in times[0]}
-    found |= {"cpu_s": time.process_time() - begin, "peers_cpu_s": children_cpu_s()}
     record.write_text(json.dumps(found, indent=1) + "\n")
     summary.report(args.task, rows, found)
 

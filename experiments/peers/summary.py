@@ -123,6 +123,9 @@ def report(task: str, rows: Sequence[Row], times: Mapping[str, float]) -> None:
                 f"step of {side}: {name} {1e3 * times[name]:.2f} ms CPU, over float {times[name] / times[plain]:.2f} "
                 f"({1e3 * times[plain]:.2f} ms)"
             )
+    for side in ("ours", "hgq2"):
+        spent = [float(row["cpu_s"]) for row in rows if row["kind"].startswith(side) and row.get("cpu_s", "") != ""]
+        print(f"CPU of the networks of {side}: {sum(spent):.0f} s")
     draw(task, rows, averaged)
 
 
