@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.bit_operations import bit_operations, bit_operations_price
-from cooptim.descent.budget import BOUND_SHARE
 from cooptim.descent.descend import best_hardware, descend, landed
 from cooptim.descent.finalize import Limits, price
 from cooptim.descent.loop import Stage, run_stage
@@ -25,7 +24,8 @@ from cooptim.design.operands import MIN_BITS
 from cooptim.workload.graph import facts
 
 PROXY = ("widths on bit operations", "pruning on bit operations")
-ORDERS: dict[str, tuple[str, ...]] = {"WP": ("widths", "pruning"), "PW": ("pruning", "widths")}
+ORDERS: dict[str, tuple[str, str]] = {"WP": ("widths", "pruning"), "PW": ("pruning", "widths")}
+FIRST_SPAN = 4.0  # a first step alone is tried down to this much below where it starts
 _RANGES = ("weight_log2_range", "input_log2_range")
 
 
@@ -60,70 +60,66 @@ def uniform(cell: Cell) -> Priced:
     return best_uniform(cell.task, cell.params, cell.state, cell.limits(None), None, None)[0]
 
 
-def joint(cell: Cell, top_pj: float, *, bits: int | None = None) -> Priced:
-    """Everything in one descent; with `bits` widths are held."""
-
-    def towards(energy_pj: float, attempt: int) -> Priced:
-        limits = cell.limits(energy_pj)
-        return descend(cell.task, cell.params, cell.state, limits, f"joint{attempt}", bits, None, None).final
-
-    return least(cell, cell.bound_pj / BOUND_SHARE, top_pj, towards, _energy_pj)
+def joint(cell: Cell, energy_pj: float, *, bits: int | None = None) -> Priced:
+    """Everything in one descent towards an energy; with `bits` widths are held."""
+    return descend(cell.task, cell.params, cell.state, cell.limits(energy_pj), "joint", bits, None, None).final
 
 
-def sequential(cell: Cell, top_pj: float, order: tuple[str, ...]) -> Priced:
-    """One kind of choice after the other, each as cheap as the accuracy allows, from where the last one ended.
+def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:
+    """One kind of choice made alone from the float parent, as cheap as the accuracy allows; half a descent a try.
 
-    All of them together take as many training steps as one joint descent, and as many tries.
+    Args:
+      top_pj: of the best uniform width.
     """
-    plan = cell.task.plan
-    steps = dataclasses.replace(plan, steps=plan.steps // len(order))
-    cell = dataclasses.replace(cell, task=dataclasses.replace(cell.task, plan=steps))
-    found: Priced | None = None
-    for kind in order:
-        if kind.endswith("on bit operations"):
-            proxy = _proxy_task(cell.task)
-            low, high = _operations_range(cell, found)
-            measure = functools.partial(_operations, cell.task)
-        else:
-            proxy, low, measure = cell.task, cell.bound_pj / BOUND_SHARE, _energy_pj
-            high = top_pj if found is not None else max(top_pj, _first_pj(cell))
-        begin = found
+    cell = _half(cell)
+    if kind.endswith("on bit operations"):
+        low, high = _operations_range(cell)
+        measure = functools.partial(operations, cell.task)
+    else:
+        high, measure = (top_pj if kind == "widths" else _first_pj(cell)), _energy_pj
+        low = high / FIRST_SPAN
+    return least(cell, low, high, lambda target: one_kind(cell, _task_of(cell, kind), None, kind, target), measure)
 
-        def towards(target: float, attempt: int, kind: str = kind, begin: Any = begin, task: Task = proxy) -> Priced:
-            return one_kind(cell, task, begin, kind, target)
 
-        found = least(cell, low, high, towards, measure)
-    assert found is not None
-    return found
+def last_step(cell: Cell, begin: Priced, kind: str, target: float) -> Priced:
+    """The other kind of choice, trained towards a cost from where the first one ended; half a descent."""
+    cell = _half(cell)
+    return one_kind(cell, _task_of(cell, kind), begin, kind, target)
+
+
+def _half(cell: Cell) -> Cell:
+    """Two steps of a chain take as many training steps as one joint descent."""
+    plan = dataclasses.replace(cell.task.plan, steps=cell.task.plan.steps // 2)
+    return dataclasses.replace(cell, task=dataclasses.replace(cell.task, plan=plan))
+
+
+def _task_of(cell: Cell, kind: str) -> Task:
+    return _proxy_task(cell.task) if kind.endswith("on bit operations") else cell.task
 
 
 def least(
-    cell: Cell, low: float, top: float, towards: Callable[[float, int], Priced], cost: Callable[[Priced], float]
+    cell: Cell, low: float, top: float, towards: Callable[[float], Priced], cost: Callable[[Priced], float]
 ) -> Priced:
-    """The cheapest design that keeps the accuracy within the cell's tries: targets bisected from `low` up to `top`."""
+    """The cheapest design that keeps the accuracy within the cell's tries: targets bisected from `low` up to `top`.
+
+    The most accurate where none keeps it.
+    """
     target = floor = low
-    best: Priced | None = None
-    for attempt in range(cell.attempts):
-        one: Priced | None
+    found: list[Priced] = []
+    for _ in range(cell.attempts):
         try:
-            one = towards(target, attempt)
+            found.append(towards(target))
+            keeps = found[-1].val_accuracy >= cell.val_accuracy
         except FloatingPointError:  # so tight a target that the training ran away: missed like any other
-            one = None
-        keeps = one is not None and one.val_accuracy >= cell.val_accuracy
-        if one is None:
-            pass
-        elif best is None or (keeps, -cost(one) if keeps else one.val_accuracy) > (
-            best.val_accuracy >= cell.val_accuracy,
-            -cost(best) if keeps else best.val_accuracy,
-        ):
-            best = one
+            keeps = False
         if keeps and target <= floor * 1.03:
             break
         floor, top = (floor, target) if keeps else (target, top)
         target = math.sqrt(floor * max(top, floor))
-    if best is None:
+    if not found:
         raise FloatingPointError(f"none of {cell.attempts} targets from {low:.4g} on could be trained towards")
-    return best
+    keeping = [one for one in found if one.val_accuracy >= cell.val_accuracy]
+    return min(keeping, key=cost) if keeping else max(found, key=lambda one: one.val_accuracy)
 
 
 def one_kind(cell: Cell, task: Task, begin: Priced | None, kind: str, target: float) -> Priced:
@@ -190,17 +186,15 @@ def _proxy_task(task: Task) -> Task:
     return dataclasses.replace(task, step=make_step(task.network, task.space, price=bit_operations_price))
 
 
-def _operations(task: Task, one: Priced) -> float:
+def operations(task: Task, one: Priced) -> float:
+    """Bit operations of a design, zero weights not counted."""
     return float(np.sum(bit_operations(task.space.workload, one.design, one.stats)))
 
 
-def _operations_range(cell: Cell, found: Priced | None) -> tuple[float, float]:
-    """From the fewest bit operations worth asking for to those at hand."""
+def _operations_range(cell: Cell) -> tuple[float, float]:
+    """From the fewest bit operations worth asking of widths alone, to 4 bits everywhere."""
     macs = float(np.sum(facts(cell.task.space.workload).macs))
-    if found is None:
-        return macs * MIN_BITS**2 * 1.2, macs * 16.0
-    now = _operations(cell.task, found)
-    return 0.1 * now, now
+    return macs * MIN_BITS**2 * 1.2, macs * 16.0
 
 
 def _energy_pj(one: Priced) -> float:
@@ -216,11 +210,6 @@ def without(machine: Any, held: str) -> Any:
     return dataclasses.replace(machine, supply=dataclasses.replace(supply, floor_v=supply.nominal_v - supply.step_v))
 
 
-def unpruned(cell: Cell, top_pj: float) -> Priced:
+def unpruned(cell: Cell, energy_pj: float) -> Priced:
     """The joint descent with nothing pruned beyond what rounds to zero."""
-
-    def towards(energy_pj: float, attempt: int) -> Priced:
-        del attempt
-        return one_kind(cell, cell.task, None, "widths", energy_pj)
-
-    return least(cell, cell.bound_pj / BOUND_SHARE, top_pj, towards, _energy_pj)
+    return one_kind(cell, cell.task, None, "widths", energy_pj)

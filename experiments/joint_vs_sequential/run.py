@@ -1,15 +1,17 @@
-"""Does one joint descent beat the best sequence of steps, at equal accuracy and equal training?
+"""Does one joint descent beat the best sequence of steps, at equal energy and equal training?
 
 For each seed, deadline and buffer, on Envision: (a) 16 b; (b) the best uniform width, and with learned pruning; (c)
 the peers' proxy: widths trained on bit operations, then pruning trained on what is left of them, then the best mapping,
-modes and supplies; (d) the best of several orders of steps, each trained on the energy of the whole chip from where
-the last one ended; (e) everything at once. (b) to (e) look for the least energy that keeps the validation accuracy,
-with the same number of training steps; (d) gets as many for each order, and the best order of each cell is taken.
+modes and supplies; (d) two orders of steps, each trained on the energy of the whole chip from where the last one ended;
+(e) everything at once. Every way but (a) and the plain uniform width is trained towards the same few energies with the
+same number of steps; a chain's first step is made alone, as cheap as it keeps the accuracy, its tries coming on top.
 Usage:
     python experiments/joint_vs_sequential/run.py [--data digits] [--seeds 5] [--first 200] [--deadlines 0.5 1 2]
-        [--buffers 128 4] [--attempts 3] [--steps N] [--ablate]
+        [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--ablate]
     python experiments/joint_vs_sequential/run.py --read experiments/joint_vs_sequential/digits_*.csv
-Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary.
+Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary: accuracy and loss at each
+budget, and the energy at which the mean accuracy over the seeds is half a point below the float parent's, with an
+interval from resampling seeds.
 """
 
 import argparse
@@ -24,9 +26,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from chains import ORDERS, PROXY, Cell, joint, sequential, uniform, unpruned, without
+from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, operations, uniform, unpruned, without
 from flax import nnx
-from scipy import stats
 
 import cooptim
 from cooptim.cost.bound import energy_bound_pj
@@ -40,7 +41,9 @@ from cooptim.network.examples import DigitsCNN, LeNet5
 HERE = pathlib.Path(__file__).parent
 DROP = 0.005  # of validation accuracy, as a fraction
 NETWORKS: dict[str, Callable[..., Any]] = {"digits": DigitsCNN}  # any other data set takes LeNet-5
-FIELDS = ("seed", "deadline", "buffer_kb", "method", "energy_pj", "bound_pj", "val_drop", "test_drop", "cpu_s")
+FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "val_drop", "val_loss",
+          "test_drop", "cpu_s")  # fmt: skip
+PROXY_SHARES = (0.6, 0.35, 0.2)  # of the bit operations that the first step left, asked of pruning
 
 
 def machine_with(buffer_kb: float) -> Any:
@@ -72,88 +75,131 @@ def rows_of(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> Any:
             bound = energy_bound_pj(task.network.workload, task.machine, deadline_ns, tilings=task.space.tilings)
             cell = Cell(task, params, state, deadline_ns, float(bound.bound_pj), parent_val - DROP, args.attempts)
             known = {"seed": seed, "deadline": factor, "buffer_kb": buffer_kb, "bound_pj": cell.bound_pj}
-            for method, one, seconds in methods(cell, args):
+            for method, asked, one, seconds in methods(cell, args):
                 test = task.measure.accuracy(one.params, one.state, one.design, data.x_test, data.y_test)[0]
                 yield known | {
                     "method": method,
+                    "asked": asked,
                     "energy_pj": float(one.report.total_energy_pj),
                     "val_drop": parent_val - one.val_accuracy,
+                    "val_loss": one.val_loss,
                     "test_drop": parent_test - test,
                     "cpu_s": seconds,
                 }
 
 
 def methods(cell: Cell, args: argparse.Namespace) -> Any:
-    """(name, legal design, CPU-seconds) of each way to a design."""
+    """(name, times the bound that was asked, legal design, CPU-seconds) of each way to each design."""
 
-    def timed(name: str, find: Callable[[], Priced]) -> tuple[str, Priced, float]:
+    def timed(find: Callable[[], Priced]) -> tuple[Priced, float]:
         begin = time.process_time()
-        return name, find(), time.process_time() - begin
+        return find(), time.process_time() - begin
 
+    def towards(name: str, find: Callable[[float], Priced], asked: Any) -> Any:
+        for share, target in asked:
+            try:
+                yield name, share, *timed(lambda target=target: find(target))
+            except FloatingPointError as error:  # the training ran away: no design at this budget
+                print(f"{name} at {share:g}: {error}", flush=True)
+
+    budgets = [(share, share * cell.bound_pj) for share in args.budgets]
     if cell.deadline_ns >= cell.reference_ns * (1.0 - 1e-6):
-        yield timed("16b", cell.reference)
-    plain = timed("uniform", lambda: uniform(cell))
-    yield plain
-    bits = int(np.max(np.asarray(plain[1].design.weight_bits)))
-    top = float(plain[1].report.total_energy_pj)
-    yield timed("uniform+pruning", lambda: joint(cell, top, bits=bits))
-    yield timed("proxy", lambda: sequential(cell, top, PROXY))
-    for name, order in ORDERS.items():
-        yield timed(f"sequential {name}", lambda order=order: sequential(cell, top, order))
-    yield timed("joint", lambda: joint(cell, top))
+        yield "16b", math.nan, *timed(cell.reference)
+    plain, seconds = timed(lambda: uniform(cell))
+    yield "uniform", math.nan, plain, seconds
+    bits = int(np.max(np.asarray(plain.design.weight_bits)))
+    yield from towards("joint", lambda pj: joint(cell, pj), budgets)
+    yield from towards("uniform+pruning", lambda pj: joint(cell, pj, bits=bits), budgets)
+    for name, order in {"proxy": PROXY, **{f"sequential {n}": o for n, o in ORDERS.items()}}.items():
+        begin, seconds = timed(lambda order=order: first_step(cell, order[0], float(plain.report.total_energy_pj)))
+        yield f"{name}, first step", math.nan, begin, seconds
+        asked = budgets
+        if name == "proxy":
+            asked = [(share, share * operations(cell.task, begin)) for share in PROXY_SHARES]
+        yield from towards(name, lambda to, b=begin, order=order: last_step(cell, b, order[1], to), asked)
     if args.ablate:
-        yield timed("joint without pruning", lambda: unpruned(cell, top))
+        yield from towards("joint without pruning", lambda pj: unpruned(cell, pj), budgets)
         for held in ("modes", "supply"):
             task = cell.task
-            chip = without(task.machine, held)
-            less = build_task(task.network, chip, task.data, task.plan, task.seed, cell.params, cell.state)
+            less = build_task(
+                task.network, without(task.machine, held), task.data, task.plan, task.seed, cell.params, cell.state
+            )
             small = dataclasses.replace(cell, task=less)
-            yield timed(f"joint without {held}", lambda small=small: joint(small, 4.0 * top))
+            yield from towards(f"joint without {held}", lambda pj, small=small: joint(small, pj), budgets)
 
 
 def summary(rows: list[dict[str, str]]) -> str:
-    """Ratios over the joint design, paired by seed, with 95 % intervals, a line a cell and method."""
+    """For each cell: every method at every budget, then energies at equal accuracy, over the joint one."""
     cells = sorted({(float(r["deadline"]), float(r["buffer_kb"])) for r in rows})
     lines = []
     for deadline, buffer_kb in cells:
         here = [r for r in rows if (float(r["deadline"]), float(r["buffer_kb"])) == (deadline, buffer_kb)]
-        by = {name: {r["seed"]: r for r in here if r["method"] == name} for name in {r["method"] for r in here}}
-        by["best sequential"] = best_of([by[f"sequential {name}"] for name in ORDERS if f"sequential {name}" in by])
-        lines.append(f"deadline x {deadline:g}, buffer {buffer_kb:g} kB, {len(by.get('joint', {}))} seeds")
-        for name in sorted(by):
-            lines.append(f"  {name:28s} {_line(by[name], by.get('joint', {}))}")
+        seeds = sorted({r["seed"] for r in here})
+        lines.append(
+            f"deadline x {deadline:g}, buffer {buffer_kb:g} kB, {len(seeds)} seeds, bound {_bound(here):.1f} nJ"
+        )
+        by: dict[tuple[str, str], list[dict[str, str]]] = {}
+        for r in here:
+            by.setdefault((r["method"], r["asked"]), []).append(r)
+        for (name, asked), found in by.items():
+            times, drop, loss, test = (
+                _spread([k * float(r[field]) / (float(r["bound_pj"]) if field == "energy_pj" else 1.0) for r in found])
+                for field, k in (("energy_pj", 1), ("val_drop", 100), ("val_loss", 1), ("test_drop", 100))
+            )
+            said = f"{float(asked):5.2f}" if asked != "nan" else "     "
+            lines.append(f"  {name:28s} {said} energy {times}  drop {drop}  loss {loss}  test {test}")
+        lines += at_equal_accuracy(here, seeds)
     return "\n".join(lines)
 
 
-def best_of(orders: list[dict[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
-    """The cheapest design of each seed among those that keep the accuracy; the most accurate where none does."""
-    out = {}
-    for seed in {seed for found in orders for seed in found}:
-        have = [found[seed] for found in orders if seed in found]
-        keeping = [r for r in have if float(r["val_drop"]) <= DROP + 1e-9]
-        out[seed] = (
-            min(keeping, key=lambda r: float(r["energy_pj"]))
-            if keeping
-            else min(have, key=lambda r: float(r["val_drop"]))
-        )
-    return out
+def at_equal_accuracy(rows: list[dict[str, str]], seeds: list[str], draws: int = 2000) -> list[str]:
+    """Energy over the bound at which each method's mean drop reaches DROP, and its ratio to the joint one's."""
+    names = sorted({r["method"] for r in rows if r["asked"] != "nan"})
+    rng = np.random.default_rng(0)
+    samples = [seeds, *([seeds[i] for i in rng.integers(0, len(seeds), len(seeds))] for _ in range(draws))]
+    joint_at = np.array([crossing(rows, "joint", sample) for sample in samples])
+    lines = []
+    for name in names:
+        at = np.array([crossing(rows, name, sample) for sample in samples])
+        low, high = np.nanquantile(at / joint_at, [0.025, 0.975])
+        lines.append(f"  {name:28s} drop {100 * DROP:g} at {at[0]:.2f} x bound; over joint {at[0] / joint_at[0]:.3f} "
+                     f"[{low:.3f}, {high:.3f}]")  # fmt: skip
+    return lines
 
 
-def _line(found: dict[str, dict[str, str]], joint_rows: dict[str, dict[str, str]]) -> str:
-    share = [float(r["bound_pj"]) / float(r["energy_pj"]) for r in found.values()]
-    drop = [100 * float(r["val_drop"]) for r in found.values()]
-    test = [100 * float(r["test_drop"]) for r in found.values()]
-    text = f"{np.mean(share):.3f} of the bound, drop {np.mean(drop):5.2f} (validation) {np.mean(test):5.2f} (test)"
-    paired = [
-        math.log(float(r["energy_pj"]) / float(joint_rows[seed]["energy_pj"]))
-        for seed, r in found.items()
-        if seed in joint_rows
-    ]
-    if len(paired) < 2 or found is joint_rows:
-        return text
-    half = stats.t.ppf(0.975, len(paired) - 1) * np.std(paired, ddof=1) / math.sqrt(len(paired))
-    low, mean, high = (math.exp(np.mean(paired) + d) for d in (-half, 0.0, half))
-    return f"{text}; over joint {mean:.3f} [{low:.3f}, {high:.3f}]"
+def crossing(rows: list[dict[str, str]], name: str, sample: list[str]) -> float:
+    """Energy over the bound at which the mean drop of these seeds is DROP, linear in the logarithm between budgets.
+
+    Means are made to fall with energy (pooling neighbours that do not); beyond the budgets the nearest one counts.
+    """
+    asked = sorted({float(r["asked"]) for r in rows if r["method"] == name and r["asked"] != "nan"})
+    points = []
+    for share in asked:
+        found = {
+            r["seed"]: r for r in rows if r["method"] == name and r["asked"] != "nan" and float(r["asked"]) == share
+        }
+        chosen = [found[seed] for seed in sample if seed in found]
+        if chosen:
+            energy = np.mean([math.log(float(r["energy_pj"]) / float(r["bound_pj"])) for r in chosen])
+            points.append([energy, np.mean([float(r["val_drop"]) for r in chosen]), 1.0])
+    pooled: list[list[float]] = []
+    for point in points:
+        pooled.append(list(point))
+        while len(pooled) > 1 and pooled[-1][1] > pooled[-2][1]:
+            b, a = pooled.pop(), pooled.pop()
+            n = a[2] + b[2]
+            pooled.append([(a[0] * a[2] + b[0] * b[2]) / n, (a[1] * a[2] + b[1] * b[2]) / n, n])
+    energies, drops = (np.array([p[i] for p in pooled])[::-1] for i in (0, 1))
+    return float(math.exp(np.interp(DROP, drops, energies)))
+
+
+def _bound(rows: list[dict[str, str]]) -> float:
+    return float(rows[0]["bound_pj"]) / 1e3
+
+
+def _spread(values: list[float]) -> str:
+    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{np.mean(values):6.3f} +- {error:5.3f}"
 
 
 def main() -> None:
@@ -165,7 +211,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=200)
     parser.add_argument("--deadlines", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="over the reference's")
     parser.add_argument("--buffers", type=float, nargs="+", default=[128.0, 4.0], help="sizes [kB]")
-    parser.add_argument("--attempts", type=int, default=3, help="energy targets tried by each method")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[4.4, 3.1, 2.2], help="energies over the bound")
+    parser.add_argument("--attempts", type=int, default=2, help="tries of a chain's first step")
     parser.add_argument("--steps", type=int, help="of one descent")
     parser.add_argument(
         "--ablate",
@@ -182,7 +229,7 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     data = cooptim.load_data(args.data)
     plan = plan_for(len(data.x_train))
-    plan = dataclasses.replace(plan, steps=args.steps or plan.steps)
+    plan = dataclasses.replace(plan, steps=args.steps or plan.steps, finetune_tries=1)
     path = HERE / f"{args.name or pathlib.Path(args.data).name}_{args.first}.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
