@@ -10,6 +10,7 @@ import numpy as np
 from cooptim.cost.report import CostReport
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
+from cooptim.descent.raising import raised_thresholds
 from cooptim.descent.task import Task, rates, settled
 from cooptim.design.design import Design
 from cooptim.design.legal import IllegalDesign, snap, violations
@@ -20,7 +21,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _ROUNDS = 5
-_MOST_RANGES = 64.0  # a threshold of so many ranges has pruned all there is
+_HIGHEST = 64.0  # scale of raised thresholds
 _SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
 
 
@@ -68,21 +69,21 @@ def price(task: Task, params: Any, state: Any, design: Design, period_ns: float)
 def spend(
     task: Task, params: Any, state: Any, design: Design, limits: Limits, layer: int | None = None
 ) -> Design:  # fmt: skip
-    """Pruning thresholds, of all layers together or of one, scaled until the energy budget binds from below.
+    """Pruning thresholds, of all layers together or of one, moved until the energy budget binds from below.
 
-    Lowers them while there is slack (the nearest pruned weights return first) and raises them while the budget is
-    broken. Without an energy budget the design comes back as it is.
+    Scales them down while there is slack (the nearest pruned weights return first) and raises them while the budget is
+    broken (`raising`). Without an energy budget the design comes back as it is.
     """
     if limits.energy_pj is None:
         return design
 
+    raised = raised_thresholds(task.network, params, design)
+
     def scaled(scale: float) -> Design:
-        scales = np.full(task.layers, scale, np.float32)
+        moved = np.asarray(design.threshold) * scale if scale < 1.0 else raised(scale)
         if layer is not None:
-            scales[np.arange(task.layers) != layer] = 1.0
-        # Bounded, or a budget out of reach drives it beyond what a float holds, round by round.
-        most = _MOST_RANGES * design.weight_range
-        return dataclasses.replace(design, threshold=jnp.minimum(design.threshold * scales, most))
+            moved = np.where(np.arange(task.layers) == layer, moved, np.asarray(design.threshold))
+        return dataclasses.replace(design, threshold=jnp.asarray(moved, jnp.asarray(design.threshold).dtype))
 
     def energy(scale: float) -> float:
         return float(price(task, params, state, scaled(scale), limits.latency_ns)[0].total_energy_pj)
@@ -90,7 +91,7 @@ def spend(
     low, high = 0.0, 1.0
     if energy(1.0) > limits.energy_pj:
         low, high = 1.0, 2.0
-        while energy(high) > limits.energy_pj and high < 64.0:
+        while energy(high) > limits.energy_pj and high < _HIGHEST:
             low, high = high, high * 2.0
     elif energy(0.0) <= limits.energy_pj:
         return scaled(0.0)
