@@ -26,6 +26,7 @@ _QUANTIZER = ("weight_log2_step", "input_log2_step", "weight_log2_scale", "codeb
 # One round of fine-tuning has brought back 0.021 of validation accuracy at most: 2 bits, 4.7 points missed, then 2.6.
 # Source: experiments/digits/README.md.
 _OUT_OF_REACH = 0.025
+_NEAR = 0.05  # a budget missed by this share is met at once
 _SNAP_LEEWAY = 0.005  # validation accuracy that a move may cost before fine-tuning, as a fraction
 
 
@@ -53,8 +54,9 @@ def train_uniform(
     design = finalize(task, soft, end.params, end.state, limits.latency_ns)
     free = dataclasses.replace(limits, energy_pj=None)
     tuned = _finetuned(
-        task, end, design, free, name, checkpoints, progress, learn_widths=False, give_up=patience(plan, bits)
-    )
+        task, end, design, [free] * plan.finetune_tries, name, checkpoints, progress, learn_widths=False,
+        give_up=patience(plan, bits),
+    )  # fmt: skip
     return dataclasses.replace(tuned, title=f"uniform {bits} b")
 
 
@@ -102,15 +104,29 @@ def landed(
     before = task.measure.accuracy(end.params, end.state, soft, task.data.x_val, task.data.y_val)[0]
     design = finalize(task, soft, end.params, end.state, period)
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
-    design, state = bind(task, end.params, end.state, design, limits)
+    now_pj = float(price(task, end.params, end.state, design, period)[0].total_energy_pj)
+    aims = graded(limits, now_pj, task.plan.finetune_tries)
+    design, state = bind(task, end.params, end.state, design, aims[0])
     if bits is None:
         # Fine-tuning still follows, so a move may cost a little more here than in the end.
         reached = task.measure.accuracy(end.params, state, design, task.data.x_val, task.data.y_val)[0]
-        leeway = dataclasses.replace(limits, val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
+        leeway = dataclasses.replace(aims[0], val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
         design, state = improve(task, end.params, state, design, leeway)
     end = dataclasses.replace(end, state=state)
-    tuned = _finetuned(task, end, design, limits, name, checkpoints, progress, learn_widths=bits is None)
+    tuned = _finetuned(task, end, design, aims[1:], name, checkpoints, progress, learn_widths=bits is None)
     return Descent(tuned, relaxed, history, before - after)
+
+
+def graded(limits: Limits, now_pj: float, rounds: int) -> list[Limits]:
+    """Limits before fine-tuning and after each of its rounds: the energy falls to its budget in equal ratios.
+
+    What the descent left above the budget is pruned away; all at once, and fine-tuning finds a dead network. On the way
+    there are `rounds` cuts, and as many rounds at the budget. One that is missed by little binds from the first.
+    """
+    if limits.energy_pj is None or now_pj <= limits.energy_pj * (1.0 + _NEAR):
+        return [limits] * (rounds + 1)
+    ratios = [(now_pj / limits.energy_pj) ** (1.0 - (n + 1) / rounds) for n in range(rounds)] + [1.0] * rounds
+    return [dataclasses.replace(limits, energy_pj=limits.energy_pj * ratio) for ratio in ratios]
 
 
 def patience(plan: Plan, bits: int) -> float:
@@ -122,18 +138,22 @@ def patience(plan: Plan, bits: int) -> float:
 
 
 def _finetuned(  # type: ignore[no-untyped-def]
-    task, end, design, limits, name, checkpoints, progress, learn_widths, give_up=math.inf
+    task, end, design, aims, name, checkpoints, progress, learn_widths, give_up=math.inf
 ):
-    """The best of up to `plan.finetune_tries` rounds of fine-tuning on validation data, each on from the last.
+    """The best of several rounds of fine-tuning on validation data, each on from the last.
 
-    The first round that keeps the accuracy ends it, and so does one after which the best still misses by `give_up`.
+    Each ends within its own of `aims`; only what is within the last counts. The first such round that keeps the
+    accuracy ends it, and so does one after which the best still misses by `give_up`.
     """
     best: Priced | None = None
-    for attempt in range(task.plan.finetune_tries):
+    goal = aims[-1].val_accuracy
+    for attempt, limits in enumerate(aims):
         end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths)
         design = one.design
+        if limits.energy_pj != aims[-1].energy_pj:
+            continue
         best = one if best is None or one.val_accuracy > best.val_accuracy else best
-        if best.val_accuracy >= limits.val_accuracy or best.val_accuracy <= limits.val_accuracy - give_up:
+        if best.val_accuracy >= goal or best.val_accuracy <= goal - give_up:
             break
     return best
 

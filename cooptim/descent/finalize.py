@@ -21,7 +21,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _ROUNDS = 5
-_HIGHEST = 64.0  # scale of raised thresholds
+_FEWEST = 2.0**20  # one weight in so many is the least share that a layer is left with
 _SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
 
 
@@ -72,36 +72,38 @@ def spend(
     """Pruning thresholds, of all layers together or of one, moved until the energy budget binds from below.
 
     Scales them down while there is slack (the nearest pruned weights return first) and raises them while the budget is
-    broken (`raising`). Without an energy budget the design comes back as it is.
+    broken, so that each layer keeps the same share of its weights (`raising`). Without an energy budget the design
+    comes back as it is.
     """
     if limits.energy_pj is None:
         return design
 
     raised = raised_thresholds(task.network, params, design)
 
-    def scaled(scale: float) -> Design:
-        moved = np.asarray(design.threshold) * scale if scale < 1.0 else raised(scale)
+    def moved(scale: float) -> Design:
+        """Up to 1 thresholds scaled by so much, beyond it 1/scale of each layer's weights kept."""
+        found = np.asarray(design.threshold) * scale if scale <= 1.0 else raised(1.0 / scale)
         if layer is not None:
-            moved = np.where(np.arange(task.layers) == layer, moved, np.asarray(design.threshold))
-        return dataclasses.replace(design, threshold=jnp.asarray(moved, jnp.asarray(design.threshold).dtype))
+            found = np.where(np.arange(task.layers) == layer, found, np.asarray(design.threshold))
+        return dataclasses.replace(design, threshold=jnp.asarray(found, jnp.asarray(design.threshold).dtype))
 
     def energy(scale: float) -> float:
-        return float(price(task, params, state, scaled(scale), limits.latency_ns)[0].total_energy_pj)
+        return float(price(task, params, state, moved(scale), limits.latency_ns)[0].total_energy_pj)
 
     low, high = 0.0, 1.0
     if energy(1.0) > limits.energy_pj:
         low, high = 1.0, 2.0
-        while energy(high) > limits.energy_pj and high < _HIGHEST:
+        while energy(high) > limits.energy_pj and high < _FEWEST:
             low, high = high, high * 2.0
     elif energy(0.0) <= limits.energy_pj:
-        return scaled(0.0)
+        return moved(0.0)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         cost = energy(middle)
         low, high = (middle, high) if cost > limits.energy_pj else (low, middle)
         if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
             break
-    return scaled(high)
+    return moved(high)
 
 
 def bind(

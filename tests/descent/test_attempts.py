@@ -1,5 +1,6 @@
 """Which energy targets are tried when the accuracy is missed, with descents that only pretend to train."""
 
+import dataclasses
 import inspect
 import math
 from types import SimpleNamespace
@@ -95,14 +96,36 @@ def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with
         return f"end{attempt}", SimpleNamespace(val_accuracy=rounds[attempt], design=f"design{attempt}")
 
     monkeypatch.setattr(descend, "_finetune", pretend)
-    task = SimpleNamespace(plan=Plan(finetune_tries=3))
     finetuned = inspect.unwrap(descend._finetuned)
-    best = finetuned(
-        task, "end", "design", Limits(50.0, 1e3, None, 0.98), "joint0", None, None, learn_widths=True, **how
-    )
+    aims = [Limits(50.0, 1e3, None, 0.98)] * 3
+    best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, **how)
     assert best.val_accuracy == taken
     on_from_the_last = [("end", "design"), ("end0", "design0"), ("end1", "design1")]
     assert begun == on_from_the_last[:tries]
+
+
+def test_what_a_descent_left_above_the_budget_goes_in_equal_ratios_and_rounds_at_the_budget_follow():
+    limits = Limits(50.0, 1e3, 2.0, 0.98)
+    aims = descend.graded(limits, 86.4, 3)  # 50 * 1.2^3: two cuts of a sixth on the way
+    assert [aim.energy_pj for aim in aims] == pytest.approx([72.0, 60.0, 50.0, 50.0, 50.0, 50.0])
+    assert {dataclasses.replace(aim, energy_pj=50.0) for aim in aims} == {limits}
+    assert descend.graded(limits, 52.4, 3) == [limits] * 4  # near enough
+    assert descend.graded(limits, 100.0, 1) == [limits] * 2  # one round leaves no way
+    free = dataclasses.replace(limits, energy_pj=None)
+    assert descend.graded(free, 86.4, 3) == [free] * 4
+
+
+def test_a_round_on_the_way_is_no_design_within_the_budget(monkeypatch):
+    seen = []
+
+    def pretend(task, end, design, limits, name, attempt, *rest):
+        seen.append(limits.energy_pj)
+        return end, SimpleNamespace(val_accuracy=[1.0, 0.9, 0.95, 0.99][attempt], design=design)
+
+    monkeypatch.setattr(descend, "_finetune", lambda *args, **kwargs: pretend(*args))
+    aims = [Limits(energy, 1e3, None, 0.98) for energy in (60.0, 50.0, 50.0, 50.0)]
+    best = inspect.unwrap(descend._finetuned)(None, "end", "design", aims, "joint0", None, None, True)
+    assert best.val_accuracy == 0.99 and seen == [60.0, 50.0, 50.0, 50.0]
 
 
 def test_every_uniform_width_but_the_widest_may_be_given_up():

@@ -43,8 +43,9 @@ def task(monkeypatch):
         return types.SimpleNamespace(total_energy_pj=energy_pj(design)), None
 
     monkeypatch.setattr(finalize, "price", priced)
+
     def raised(network, params, design):  # `test_raising.py` has the real one
-        return lambda scale: np.minimum(scale * design.threshold, 64.0)
+        return lambda share: np.minimum(design.threshold / share, 64.0)
 
     monkeypatch.setattr(finalize, "raised_thresholds", raised)
     monkeypatch.setattr(finalize, "settled", lambda task, params, state, design: state)
