@@ -229,7 +229,7 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     data = cooptim.load_data(args.data)
     plan = plan_for(len(data.x_train))
-    plan = dataclasses.replace(plan, steps=args.steps or plan.steps, finetune_tries=1)
+    plan = dataclasses.replace(plan, steps=args.steps or plan.steps, finetune_tries=2)
     path = HERE / f"{args.name or pathlib.Path(args.data).name}_{args.first}.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
