@@ -115,6 +115,38 @@ def test_what_a_descent_left_above_the_budget_goes_in_equal_ratios_and_rounds_at
     assert descend.graded(free, 86.4, 3) == [free] * 4
 
 
+def test_a_descent_lands_by_these_grades(monkeypatch):
+    """86.4 pJ at the snap, 50 asked: the first cut before any fine-tuning, the others after its rounds."""
+    aimed = {}
+
+    def bind(task, params, state, design, limits):
+        aimed["first"] = limits.energy_pj
+        return design, state
+
+    def tuned(task, end, design, aims, *rest, **how):
+        aimed["rounds"] = [aim.energy_pj for aim in aims]
+        return "tuned"
+
+    report = SimpleNamespace(total_energy_pj=86.4)
+    for name, stub in {
+        "decode": lambda *_: "soft", "settled": lambda *_: "state", "finalize": lambda *_: "legal", "bind": bind,
+        "price": lambda *_: (report, None), "_finetuned": tuned,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(descend, name, stub)
+    monkeypatch.setattr(descend, "dataclasses", SimpleNamespace(replace=lambda one, **_: one))
+    monkeypatch.setattr(descend, "Descent", lambda *parts: parts)
+    measure = SimpleNamespace(accuracy=lambda *_: (1.0, 0.0))
+    data = SimpleNamespace(x_val=None, y_val=None)
+    task = SimpleNamespace(plan=SimpleNamespace(finetune_tries=3), measure=measure, data=data)
+    end = SimpleNamespace(params=None, state=None, knobs=None)
+    landed = inspect.unwrap(descend.landed)
+    monkeypatch.setattr(descend, "graded", lambda limits, now_pj, rounds: [
+        Limits(now_pj / 1.2 ** min(n + 1, rounds), 1e3, None, 0.98) for n in range(2 * rounds)])  # fmt: skip
+    landed(task, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", 8, None, None)
+    assert aimed["first"] == pytest.approx(72.0)
+    assert aimed["rounds"] == pytest.approx([60.0, 50.0, 50.0, 50.0, 50.0])
+
+
 def test_a_round_on_the_way_is_no_design_within_the_budget(monkeypatch):
     seen = []
 

@@ -56,6 +56,11 @@ def test_thresholds_never_fall_and_layers_without_one_stay_whole(network, design
     assert np.all(rows[:, 0] == 0.0) and np.all(np.diff(rows[:, 1]) >= 0) and rows[0, 1] >= 0.5
 
 
+def test_a_weight_just_above_the_threshold_brings_none_back(network, design):
+    sharp = dataclasses.replace(design, threshold=jnp.array([0.2999, 0.5]))
+    assert raised_thresholds(network, network.params, sharp)(1.0)[0] == pytest.approx(0.2999, rel=1e-6)
+
+
 def test_a_layer_that_is_dead_already_stays_as_it_is(network, design):
     dead = dataclasses.replace(design, threshold=jnp.array([30.0, 0.5]))
     assert raised_thresholds(network, network.params, dead)(0.1)[0] == 30.0
