@@ -21,7 +21,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _ROUNDS = 5
-_FEWEST = 2.0**20  # one weight in so many is the least share that a layer is left with
+_FEWEST = 8.0  # one weight in so many is the least share that a layer is left with at once
 _SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
 
 
@@ -72,8 +72,9 @@ def spend(
     """Pruning thresholds, of all layers together or of one, moved until the energy budget binds from below.
 
     Scales them down while there is slack (the nearest pruned weights return first) and raises them while the budget is
-    broken, so that each layer keeps the same share of its weights (`raising`). Without an energy budget the design
-    comes back as it is.
+    broken, so that each layer keeps the same share of its weights (`raising`). The design comes back as it is without
+    an energy budget, and where one weight in eight is still too many: then inputs and widths take the energy, and a
+    dead network above the budget is no better than a live one.
     """
     if limits.energy_pj is None:
         return design
@@ -95,6 +96,8 @@ def spend(
         low, high = 1.0, 2.0
         while energy(high) > limits.energy_pj and high < _FEWEST:
             low, high = high, high * 2.0
+        if energy(high) > limits.energy_pj:
+            return design
     elif energy(0.0) <= limits.energy_pj:
         return moved(0.0)
     for _ in range(_BISECTIONS):

@@ -79,13 +79,20 @@ def test_a_broken_budget_raises_them(task):
     assert 68.6 <= energy_pj(found) <= 70.0 and found.threshold[0] > 0.4
 
 
-def test_a_budget_out_of_reach_leaves_thresholds_that_are_numbers(task, monkeypatch):
+def test_a_budget_that_no_pruning_meets_leaves_the_network_alive(task, monkeypatch):
     always = types.SimpleNamespace(total_energy_pj=100.0)
     monkeypatch.setattr(finalize, "price", lambda *_: (always, None))
-    design = dataclasses.replace(START, threshold=START.threshold.astype(np.float32))
-    for _ in range(40):  # as many rounds as improving may take, each times 64
-        design = finalize.spend(task, None, None, design, LIMITS)
-    assert np.all(np.isfinite(design.threshold)) and np.all(design.threshold >= 1.0)
+    assert finalize.spend(task, None, None, START, LIMITS) is START
+    assert np.all(finalize.bind(task, None, "state", START, LIMITS)[0].threshold == START.threshold)
+
+
+def test_one_weight_in_eight_may_be_left_and_no_fewer(task, monkeypatch):
+    """Thresholds of 0.8 over the share: 6.4 at an eighth, 12.8 at a sixteenth."""
+    for met_at, moves in ((6.0, True), (7.0, False)):
+        monkeypatch.setattr(finalize, "price", lambda t, p, s, design, period_ns, met_at=met_at: (
+            types.SimpleNamespace(total_energy_pj=69.0 if design.threshold[0] >= met_at else 100.0), None))  # fmt: skip
+        found = finalize.spend(task, None, None, START, LIMITS)
+        assert (found.threshold[0] >= met_at) == moves and (found is START) != moves
 
 
 @pytest.mark.parametrize(
