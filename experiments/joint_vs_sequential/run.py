@@ -161,6 +161,9 @@ def at_equal_accuracy(rows: list[dict[str, str]], seeds: list[str], draws: int =
     lines = []
     for name in names:
         at = np.array([crossing(rows, name, sample) for sample in samples])
+        if math.isnan(at[0]):
+            lines.append(f"  {name:28s} drop {100 * DROP:g} reached at none of its budgets")
+            continue
         low, high = np.nanquantile(at / joint_at, [0.025, 0.975])
         lines.append(f"  {name:28s} drop {100 * DROP:g} at {at[0]:.2f} x bound; over joint {at[0] / joint_at[0]:.3f} "
                      f"[{low:.3f}, {high:.3f}]")  # fmt: skip
@@ -170,7 +173,8 @@ def at_equal_accuracy(rows: list[dict[str, str]], seeds: list[str], draws: int =
 def crossing(rows: list[dict[str, str]], name: str, sample: list[str]) -> float:
     """Energy over the bound at which the mean drop of these seeds is DROP, linear in the logarithm between budgets.
 
-    Means are made to fall with energy (pooling neighbours that do not); beyond the budgets the nearest one counts.
+    Means are made to fall with energy (pooling neighbours that do not). NaN where none is so small; the least energy
+    where all are smaller.
     """
     asked = sorted({float(r["asked"]) for r in rows if r["method"] == name and r["asked"] != "nan"})
     points = []
@@ -190,7 +194,7 @@ def crossing(rows: list[dict[str, str]], name: str, sample: list[str]) -> float:
             n = a[2] + b[2]
             pooled.append([(a[0] * a[2] + b[0] * b[2]) / n, (a[1] * a[2] + b[1] * b[2]) / n, n])
     energies, drops = (np.array([p[i] for p in pooled])[::-1] for i in (0, 1))
-    return float(math.exp(np.interp(DROP, drops, energies)))
+    return float(math.exp(np.interp(DROP, drops, energies))) if drops[0] <= DROP else math.nan
 
 
 def _bound(rows: list[dict[str, str]]) -> float:
