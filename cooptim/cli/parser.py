@@ -57,7 +57,8 @@ EXPORT = """Writes accelerator, workload and mapping files of another tool and a
 `cooptim validate --with` replays them and compares. FILE is what `cooptim map --out` wrote, or a golden file."""
 INTEGER = """Writes the final network of a run as integer.json and integer.npz: integer weights, accumulators and
 fixed-point requantization, with normalizations folded in; `cooptim.integer` runs it with numpy alone. Prints the
-accuracy of the float function and of the integers on the test set. --model and --data are those of the run."""
+accuracy of the float function and of the integers on the test set. --model, --data, --exits and --low-rank are
+those of the run."""
 REPORT = "Prints the tables of a directory that `cooptim optimize --out` or `cooptim pareto --out` wrote."
 
 
@@ -339,6 +340,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     integer = tools.add_parser("integer", help="a finished run's network in pure integers", description=INTEGER)
     integer.add_argument("directory", metavar="RUN_DIR", help="the --out of a run")
     _model(integer)
+    _rewrites(integer)
     _machine(integer)
     integer.add_argument("--out", default="integer", metavar="DIR", help="folder to write; default %(default)s")
     integer.add_argument(

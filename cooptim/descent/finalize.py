@@ -1,6 +1,7 @@
 """From the end of a descent to a legal design within its budgets: snap, repair both ways, certify."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -79,11 +80,11 @@ def spend(
     if limits.energy_pj is None:
         return design
 
-    raised = raised_thresholds(task.network, params, design)
+    raised = functools.cache(lambda: raised_thresholds(task.network, params, design))
 
     def moved(scale: float) -> Design:
         """Up to 1 thresholds scaled by so much, beyond it 1/scale of each layer's weights kept."""
-        found = np.asarray(design.threshold) * scale if scale <= 1.0 else raised(1.0 / scale)
+        found = np.asarray(design.threshold) * scale if scale <= 1.0 else raised()(1.0 / scale)
         if layer is not None:
             found = np.where(np.arange(task.layers) == layer, found, np.asarray(design.threshold))
         return dataclasses.replace(design, threshold=jnp.asarray(found, jnp.asarray(design.threshold).dtype))
@@ -94,9 +95,9 @@ def spend(
     low, high = 0.0, 1.0
     if energy(1.0) > limits.energy_pj:
         low, high = 1.0, 2.0
-        while energy(high) > limits.energy_pj and high < _FEWEST:
+        while (cost := energy(high)) > limits.energy_pj and high < _FEWEST:
             low, high = high, high * 2.0
-        if energy(high) > limits.energy_pj:
+        if cost > limits.energy_pj:
             return design
     elif energy(0.0) <= limits.energy_pj:
         return moved(0.0)
