@@ -146,7 +146,8 @@ def _missed(summary: Mapping[str, Any]) -> list[str]:
 def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A design layer by layer; `rows` as in layers.csv (numbers or their text).
 
-    Where inputs leave early energies are means over inputs, and a column says for how many a layer runs.
+    Where inputs leave early energies are means over inputs, and a column says for how many a layer runs, in the place
+    of its utilization: both do not fit 80 columns.
     """
     early = any("reach" in row for row in rows)
     unit = _unit(sum(float(row["energy_pj"]) for row in rows) / max(len(rows), 1))
@@ -157,7 +158,8 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, justify="center", no_wrap=True)
     table.add_column("mode", no_wrap=True)
     table.add_column("tile\nK,C,OY,OX", no_wrap=True)
-    for heading in ("V", "MHz", "use\n%", *(["runs\n%"] if early else []), f"energy\n{unit}"):
+    share = "reach" if early else "utilization"
+    for heading in ("V", "MHz", "runs\n%" if early else "use\n%", f"energy\n{unit}"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         tile = ",".join(str(row[f"tile_{dim}"]) for dim in ("K", "C", "OY", "OX"))
@@ -170,8 +172,7 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{tile} {row['stationary']}",
             f"{float(row['supply_v']):.2f}",
             f"{1000.0 * float(row['freq_ghz']):.0f}",
-            f"{100.0 * float(row['utilization']):.0f}",
-            *([f"{100.0 * float(row['reach']):.0f}"] if early else []),
+            f"{100.0 * float(row[share]):.0f}",
             digits(float(row["energy_pj"]) / convert(1.0, unit, "energy")),
         )
     return table
