@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from cooptim.cli.model import dataset, network
-from cooptim.cli.parser import DEFAULT_RATIO
+from cooptim.cli.parser import DEFAULT_LABEL_BITS, DEFAULT_RATIO
 from cooptim.cli.quantity import positive
 from cooptim.descent.faults import faults_of
 from cooptim.descent.plan import Plan, plan_for
+from cooptim.descent.recipes import require_tables
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
 from cooptim.export import require_writable
@@ -24,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.seed < 2**31:
         raise ValueError(f"--seed {options.seed}: write a whole number from 0 to 2147483647")
     machine = load_machine(options.machine)
+    require_tables(machine, methods(options)["label_bits"])  # refused before anything is written
     out = require_writable(options.out)
     data = dataset(options)
     lengths = completed(lengths, options, len(data.x_train))
@@ -96,4 +98,10 @@ def methods(options: argparse.Namespace) -> dict[str, Any]:
         if found is None:
             raise ValueError(f"--pattern {options.pattern}: write N:M, such as 2:4")
         pattern = (int(found.group(1)), int(found.group(2)))
-    return {"quantizer": options.quantizer, "per_channel": options.per_channel, "pattern": pattern}
+    bits = options.label_bits
+    if options.quantizer != "codebook" and bits is not None:
+        raise ValueError(f"--label-bits {bits}: says how large the tables of a codebook are; add --quantizer codebook")
+    if options.quantizer == "codebook" and bits is None:
+        bits = DEFAULT_LABEL_BITS
+    said = {"quantizer": options.quantizer, "per_channel": options.per_channel}
+    return said | {"pattern": pattern, "label_bits": bits}

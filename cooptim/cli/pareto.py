@@ -9,9 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from cooptim.cli.model import dataset, network
-from cooptim.cli.optimize import completed, plan
+from cooptim.cli.optimize import completed, methods, plan
 from cooptim.cli.quantity import positive
 from cooptim.descent.faults import faults_of
+from cooptim.descent.recipes import require_tables
 from cooptim.descent.result import Budget
 from cooptim.export import require_writable
 from cooptim.hardware.load import load_machine
@@ -30,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--halt: lands members where they stand; name them with --member")
     if options.floor is not None and not 0 < options.floor < 100:
         raise ValueError(f"--floor {options.floor}: write points of accuracy above 0 and below 100, such as 5")
-    machine, out, data = load_machine(options.machine), require_writable(options.out), dataset(options)
+    machine = load_machine(options.machine)
+    require_tables(machine, methods(options)["label_bits"])  # refused before anything is written
+    out, data = require_writable(options.out), dataset(options)
     lengths = completed(lengths, options, len(data.x_train))
     if lengths is not None:
         faults_of(machine, lengths)  # refused before anything is trained

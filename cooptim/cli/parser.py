@@ -4,6 +4,7 @@ import argparse
 
 DEFAULT_MODEL = "cooptim.network.examples:digits_cnn"
 DEFAULT_RATIO = 25.0
+DEFAULT_LABEL_BITS = 4  # as EIE's
 DEFAULT_RATIOS = "10,15,20,25"
 
 
@@ -138,7 +139,12 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--quantizer", default="step_range", metavar="NAME", help="step_range (widths learned), blend (learned), lsq, "
-        "pact, dorefa, ternary, xnor, binary; default %(default)s",
+        "pact, dorefa, ternary, xnor, binary, codebook (inputs' learned; for machines with shared_weights, such as "
+        "eie); default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label-bits", type=int, metavar="BITS", help="of --quantizer codebook: a table of 2^BITS values a layer, 1 "
+        f"to 8; default {DEFAULT_LABEL_BITS}",
     )  # fmt: skip
     parser.add_argument("--per-channel", action="store_true", help="a step and range for each output channel")
     parser.add_argument("--pattern", metavar="N:M", help="keep the N largest of each M weights, such as 2:4")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.descent.assign import assign_hardware
+from cooptim.descent.clusters import with_clusters
 from cooptim.descent.compile import compiled
 from cooptim.descent.faults import safe_machine
 from cooptim.descent.price import Pricer
@@ -92,7 +93,7 @@ def calibrated_ranges(
         signed = tuple(bool(low < 0) for low in np.asarray(seen.input_min))
         machine = safe_machine(where)
         space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
-    plain, errors = _at_widths(space, bits), []
+    plain, errors = _at_widths(network, space, params, bits), []
     if ranges == "mse":
         ratios = jnp.asarray(RATIOS, plain.weight_bits.dtype)
         signs = np.asarray([method_of(methods, i).inputs == "sign" for i in range(len(layers))])
@@ -125,8 +126,8 @@ def _merged(found: list[Extremes]) -> Extremes:
     return found[0]._replace(weight_max=most, input_min=low, input_max=high)
 
 
-def _at_widths(space: DesignSpace, bits: Any) -> Design:
-    """A design at these widths, ranges of 1."""
+def _at_widths(network: Network, space: DesignSpace, params: Any, bits: Any) -> Design:
+    """A design at these widths, ranges of 1, tables clustered on the weights."""
     layers = len(space.workload.layers)
     pair = bits if isinstance(bits, tuple) and len(bits) == 2 else (bits, bits)
     widths: list[Any] = []
@@ -138,7 +139,7 @@ def _at_widths(space: DesignSpace, bits: Any) -> Design:
                 f"for all or one for each of {layers} layers"
             )
         widths.append(jnp.asarray(found))
-    knobs = space.init(jnp.ones(layers), jnp.ones(layers), *widths)
+    knobs = with_clusters(network, space, params, space.init(jnp.ones(layers), jnp.ones(layers), *widths))
     phase = dataclasses.replace(frozen_phase(*widths), prune=jnp.zeros(()))
     return space.decode(knobs, 1.0, phase)
 
@@ -179,13 +180,17 @@ def _with_ranges(
         levels = np.asarray(range_of(jnp.ones(len(range_)), bits, signed), np.float64)
         return jnp.asarray(range_ / np.where(fixed, 1.0, np.maximum(levels, 1.0)), dtype)
 
+    def own(table: Any, other: Any) -> Any:
+        return jnp.where(space.labelled, table, other)  # of a table, those of its values
+
     scales = None
     if design.weight_scale is not None:
         shares = [channel[i] / weight[i] if i in channel else np.zeros(0) for i in range(len(weight))]
         scales = tuple(jnp.asarray(np.where(s > 0, s, 1.0), dtype) for s in shares)
     return dataclasses.replace(
         design,
-        weight_range=jnp.asarray(weight, dtype), weight_step=step(weight, design.weight_bits, 1.0, 0),
+        weight_range=own(design.weight_range, jnp.asarray(weight, dtype)),
+        weight_step=own(design.weight_step, step(weight, design.weight_bits, 1.0, 0)),
         input_range=jnp.asarray(inputs, dtype), input_step=step(inputs, design.input_bits, space.signed, 1),
         weight_scale=scales,
     )  # fmt: skip

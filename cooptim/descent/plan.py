@@ -6,6 +6,7 @@ import warnings
 
 from cooptim.data.augment import AUGMENTATIONS
 from cooptim.descent.recipes import RECIPES
+from cooptim.relax.codebook import MOST_LABEL_BITS
 from cooptim.relax.method import WHOLE_UNITS, Method
 
 # What can go wrong at a supply that is too low, by name: fields of `network.ErrorRates`.
@@ -64,7 +65,9 @@ class Plan:
         softmax (`cooptim.descent.teacher`).
       augment: what training steps do to images, 'none' or 'crop_flip' (`cooptim.data.augment`); nothing is measured on
         augmented images but the zero rates of a training step.
-      quantizer: of all layers, one of `cooptim.descent.recipes`; only 'step_range' and 'blend' learn their widths.
+      quantizer: of all layers, one of `cooptim.descent.recipes`; 'step_range' and 'blend' learn their widths,
+        'codebook' those of its inputs. label_bits: of 'codebook', whose layers each have a table of 2^label_bits
+        values; 1..8, None for the others.
       per_channel: a step and range for each output channel. pattern: (N, M), the weights kept of each group.
       errors: what goes wrong below the safe supply, a name in ERROR_KINDS; with 'none' no supply is below it, on a
         machine that states one. error_map: 'random' is another chip each step and each draw that is measured, 'fixed'
@@ -101,6 +104,7 @@ class Plan:
     quantizer: str = "step_range"
     per_channel: bool = False
     pattern: tuple[int, int] | None = None
+    label_bits: int | None = None
     errors: str = "none"
     error_map: str = "random"
     error_draws: int = 20
@@ -120,6 +124,7 @@ class Plan:
         if self.quantizer not in RECIPES:
             raise ValueError(f"plan: quantizer '{self.quantizer}' is not known; use one of {', '.join(RECIPES)}")
         Method(pattern=self.pattern)  # raises for what is none
+        self._require_labels()
         for name, value, legal in (
             ("errors", self.errors, tuple(ERROR_KINDS)),
             ("error_map", self.error_map, ERROR_MAPS),
@@ -147,6 +152,19 @@ class Plan:
                 f"plan: a width can travel only {travel:.1f} bit before it freezes (steps * freeze_share * rate); "
                 "6 are needed to go from 8 bits to 2: take more steps or a higher rate",
                 stacklevel=3,
+            )
+
+    def _require_labels(self) -> None:
+        bits, shares = self.label_bits, RECIPES[self.quantizer][0] == "codebook"
+        if shares and (type(bits) is not int or not 1 <= bits <= MOST_LABEL_BITS):
+            raise ValueError(
+                f"plan: quantizer '{self.quantizer}' with label_bits {bits!r}; legal are whole numbers from 1 to "
+                f"{MOST_LABEL_BITS}, such as 4"
+            )
+        if not shares and bits is not None:
+            raise ValueError(
+                f"plan: label_bits {bits!r} of quantizer '{self.quantizer}', which has no labels; use quantizer "
+                "'codebook', or leave them None"
             )
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from cooptim.design.design import Design
 from cooptim.network.trace import Network
+from cooptim.relax.codebook import shared
 from cooptim.relax.method import method_of
 
 _BELOW = 1.0 - 2.0**-7  # less than the next number below, in any type that holds weights
@@ -27,13 +29,21 @@ def raised_thresholds(
     methods = [method_of(design.methods, row) for row in range(len(cut))]
     rounds = np.array([method.weights == "step_range" and not method.scaled for method in methods])
     zero_to = np.maximum(cut, np.where(rounds, 0.5 * np.asarray(design.weight_step, np.float64), 0.0))
+
+    def named(row: int, w: np.ndarray) -> np.ndarray:
+        """Where the nearest value of the layer's table, if it has one, is not 0."""
+        if not methods[row].entries or design.codebook is None:
+            return np.ones(w.shape, bool)
+        table = jnp.asarray(design.codebook[row])
+        return np.asarray(shared(jnp.asarray(w, table.dtype), table)) != 0
+
     left: dict[int, list[np.ndarray]] = {}
     leaves = jax.tree.leaves(network.harden(params, design))
     for leaf, rows, _ in network.masked_leaves:
-        each = np.abs(np.asarray(leaves[leaf], np.float64)).reshape(rows.size, -1)
+        each = np.asarray(leaves[leaf], np.float64).reshape(rows.size, -1)
         for row, w in zip(rows.ravel(), each, strict=True):
             if cut[row] > 0:
-                left.setdefault(int(row), []).append(w[w > zero_to[row]])
+                left.setdefault(int(row), []).append(np.abs(w[named(int(row), w) & (np.abs(w) > zero_to[row])]))
     kept = {row: np.sort(np.concatenate(parts))[::-1] for row, parts in left.items()}
 
     def thresholds(share: float) -> Float[np.ndarray, "layer"]:

@@ -89,7 +89,7 @@ def init_state(params: Any, state: Any, knobs: Knobs, seed: int) -> TrainState:
 
 def project(space: DesignSpace, knobs: Knobs) -> Knobs:
     """Knobs moved back to where decode's straight-through bounds do not act, so that none runs away."""
-    held = projected_operands(knobs, space.input_signed, space.most_bits)
+    held = projected_operands(knobs, space.input_signed, space.most_bits, space.methods)
     return dataclasses.replace(
         held,
         mode_logits=jnp.clip(knobs.mode_logits, -_LOGIT_LIMIT, _LOGIT_LIMIT),

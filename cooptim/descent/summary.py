@@ -12,6 +12,7 @@ from cooptim.descent.result import Priced, Result
 from cooptim.descent.stages import exit_shares
 from cooptim.design.design import Design
 from cooptim.mapping.tilings import STATIONARITIES, Tilings
+from cooptim.relax.method import method_of
 
 SCHEMA = "cooptim-result/1"
 DESIGNS: tuple[str, ...] = ("reference_16b", "best_uniform", "best_uniform_pruned", "final")
@@ -43,6 +44,7 @@ def summary(result: Result) -> dict[str, Any]:
         "latency_ns": _each(found, lambda p: p.report.total_latency_ns) | {"mean": _mean_latency_ns(final)},
         "exits": _exits(result, final),
         "widths_held": result.widths_held,
+        "label_bits": None if final is None else _label_bits(final.design),
         "errors": None if result.errors is None else _errors(result.errors, found),
         "area_mm2": None if final is None else _number(final.report.area_mm2),
         "gap": gap,
@@ -99,15 +101,20 @@ def _changes(report: CostReport, layer: int) -> dict[str, float]:
 
 
 def choices(design: Design, result: Result, tilings: Tilings) -> list[dict[str, Any]]:
-    """Per layer, what a designer would write down: widths, mode, tile sizes, supply and clock."""
+    """Per layer, what a designer would write down: widths, mode, tile sizes, supply and clock.
+
+    Where a layer has a table of weights, all say how many values theirs has, and `weight_bits` are those of a label.
+    """
     modes, rows = np.argmax(np.asarray(design.mode), axis=-1), np.argmax(np.asarray(design.tiling), axis=-1)
-    listed = []
-    for i in range(len(result.workload.layers)):
+    listed, layers = [], len(result.workload.layers)
+    tables = [method_of(design.methods, i).entries for i in range(layers)]
+    for i in range(layers):
         *tile, stationary = (int(n) for n in tilings.factors[i, rows[i]])
         listed.append(
             {
                 "weight_bits": int(design.weight_bits[i]),
                 "input_bits": int(design.input_bits[i]),
+                **({"table_values": tables[i]} if any(tables) else {}),
                 "mode": result.machine.modes[int(modes[i])].name,
                 **{f"tile_{name}": size for name, size in zip(("K", "C", "OY", "OX"), tile, strict=True)},
                 "stationary": STATIONARITIES[stationary],
@@ -116,6 +123,11 @@ def choices(design: Design, result: Result, tilings: Tilings) -> list[dict[str, 
             }
         )
     return listed
+
+
+def _label_bits(design: Design) -> int | None:
+    """Width of the labels of shared weights, the widest where layers differ; None where no layer has a table."""
+    return max((method.label_bits for method in design.methods if method.label_bits is not None), default=None)
 
 
 def _bound_factors(result: Result, reference: Priced | None) -> dict[str, float | None] | None:

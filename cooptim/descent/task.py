@@ -10,6 +10,7 @@ import numpy as np
 
 from cooptim.data import Dataset, batch_indices
 from cooptim.data.augment import augmentation
+from cooptim.descent.clusters import label_bits, with_clusters
 from cooptim.descent.compile import compiled
 from cooptim.descent.faults import Faults, faults_of, safe_machine
 from cooptim.descent.measure import Measure
@@ -28,8 +29,6 @@ from cooptim.mapping.frontier import tilings
 from cooptim.network.ranges import extremes
 from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
-from cooptim.relax.codebook import table_of
-from cooptim.relax.method import method_of
 
 # Range over standard deviation that loses least to rounding and clipping together, by width [bit]: for signed normal
 # data with 2^b - 1 levels, and for its positive half with 2^b levels.
@@ -82,7 +81,7 @@ def signed_task(
     """A Task with the given signs of inputs; what its plan lets go wrong decides which supplies are legal."""
     faults = faults_of(machine, plan)
     machine = safe_machine(machine) if faults is None else machine
-    methods = methods_of(network.workload, plan.quantizer, plan.per_channel, plan.pattern)
+    methods = methods_of(network.workload, plan.quantizer, plan.per_channel, plan.pattern, plan.label_bits)
     space = DesignSpace(network.workload, machine, tilings(network.workload, machine), signed, methods)
     return Task(
         network,
@@ -136,10 +135,16 @@ def _observer(network: Network) -> Any:
 
 
 def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
-    """Knobs at one width everywhere; ranges clip what a normal distribution seldom reaches."""
+    """Knobs at one width everywhere, labels at their own; ranges clip what a normal distribution seldom reaches."""
     seen = jax.tree.map(np.asarray, observe(task.network, params, state, task.data, task.plan.chunk))
     clip_signed, clip_unsigned = (np.float32(clips.get(int(bits), 1e9)) for clips in (_CLIP_SIGNED, _CLIP_UNSIGNED))
-    weight_max = np.minimum(seen.weight_max, clip_signed * seen.weight_rms)
+    labels = label_bits(task.space)
+    weight_bits: Any = float(bits)
+    clip_weight: Any = clip_signed
+    if labels.any():  # thresholds start at half a step, which is near half the least value of a table of so many bits
+        weight_bits = np.where(labels > 0, labels, bits).astype(np.float32)
+        clip_weight = np.asarray([_CLIP_SIGNED.get(int(width), 1e9) for width in weight_bits], np.float32)
+    weight_max = np.minimum(seen.weight_max, clip_weight * seen.weight_rms)
     # A rectified normal keeps half of its mean square, so its standard deviation is sqrt(2) times what was seen.
     clip = np.where(task.space.signed > 0, clip_signed, np.float32(np.sqrt(2.0)) * clip_unsigned)
     if any(method.inputs == "sign" for method in task.space.methods):
@@ -147,30 +152,15 @@ def calibrated_knobs(task: Task, params: Any, state: Any, bits: float) -> Knobs:
         clip = np.where([method.inputs == "sign" for method in task.space.methods], one, clip).astype(np.float32)
     input_max = np.maximum(np.abs(seen.input_min), np.abs(seen.input_max))
     input_max = np.minimum(input_max, clip * seen.input_rms)
-    start = (jnp.asarray(weight_max), jnp.asarray(input_max), float(bits), float(bits))
+    start = (jnp.asarray(weight_max), jnp.asarray(input_max), weight_bits, float(bits))
     if not any(method.scaled for method in task.space.methods):
-        return _with_clusters(task.network, task.space, params, task.init(*start))
+        return with_clusters(task.network, task.space, params, task.init(*start))
     # A channel is clipped by the share by which its layer is.
     shares = weight_max / np.maximum(seen.weight_max, np.finfo(np.float32).tiny)
     channels = zip(shares, _channels(task, params, state), strict=True)
-    return _with_clusters(
+    return with_clusters(
         task.network, task.space, params, task.init(*start, tuple(share * most for share, most in channels))
     )
-
-
-def _with_clusters(net: Network, space: DesignSpace, params: Any, knobs: Knobs) -> Knobs:
-    """The knobs with tables clustered on the weights where these are stored as they are used."""
-    if knobs.codebook is None:
-        return knobs
-    leaves, tables = jax.tree.leaves(params), list(knobs.codebook)
-    traced, rows, _ = net.traced(net.params, net.state, *net.example, False)
-    for path, site in traced.plan.sites.items():
-        for row in rows[path].ravel():
-            bits = method_of(space.methods, int(row)).label_bits
-            if bits is not None and site.leaf is not None and site.leaf < len(leaves):
-                entries = table_of(np.append(np.asarray(leaves[site.leaf]).reshape(-1), 0.0), bits)
-                tables[int(row)] = jnp.asarray(entries, tables[int(row)].dtype)
-    return dataclasses.replace(knobs, codebook=tuple(tables))
 
 
 def _channels(task: Task, params: Any, state: Any) -> tuple[Any, ...]:

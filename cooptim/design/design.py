@@ -17,7 +17,8 @@ class Operands:
       methods: one a layer; () is the default for all.
       weight_scale: one factor an output channel (groups, then channels of a group) on step and range of the weights,
         for layers whose method is per channel; size 0 for others. None where no layer's is.
-      codebook: table of the values that weights take, for layers whose method has one; size 0 for others.
+      codebook: table of the values that weights take, for layers whose method has one; size 0 for others. Of such a
+        layer `weight_bits` is the width of a label, and values are stored as whole multiples of `weight_step`.
     """
 
     input_signed: tuple[bool, ...] = dataclasses.field(metadata={"static": True})  # one a layer, by what the data does

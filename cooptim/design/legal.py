@@ -16,9 +16,11 @@ from cooptim.design.space import DesignSpace
 from cooptim.hardware.dvafs import critical_path, max_clock_ghz
 from cooptim.relax.bitwidth import bits_of, range_of
 from cooptim.relax.choice import hard_choice
+from cooptim.relax.codebook import fixed_point
 from cooptim.relax.method import method_of
 
 _GRID_SLACK = 1e-4  # of one grid step: a value this close to a grid point stands on it
+_UNIT_SLACK = 2e-2  # of one unit of a table: 16-bit values in float32 are this near to a whole number of units
 
 
 class IllegalDesign(ValueError):
@@ -26,15 +28,19 @@ class IllegalDesign(ValueError):
 
 
 def snap_widths(space: DesignSpace, design: Design) -> Design:
-    """Widths rounded to whole bits within the datapath; a range that its width cannot hold is cut to what it can."""
-    top_w, top_i = space.most_bits
+    """Widths rounded to whole bits within the datapath; a range that its width cannot hold is cut to what it can.
+
+    Values of a table become whole multiples of their layer's step, which is what a table stores.
+    """
+    (top_w, top_i), tables = space.most_bits, design.codebook
     signed = jnp.asarray(space.signed, design.weight_step.dtype)
     zeros = np.asarray([method_of(space.methods, i).has_zero for i in range(len(space.workload.layers))])
 
     def held(bits, step, range_, sign, operand, top):  # type: ignore[no-untyped-def]
         lowest = jnp.asarray(space.lowest_bits(operand), jnp.asarray(bits).dtype)
-        bits = jnp.clip(jnp.round(bits), lowest, top)
-        wide = (bits_of(step, range_, sign) > bits + 1e-3) & (bits >= MIN_BITS)
+        labels = space.labelled & (operand == 0)
+        bits = jnp.clip(jnp.round(bits), lowest, jnp.where(labels, lowest, top))
+        wide = (bits_of(step, range_, sign) > bits + 1e-3) & (bits >= MIN_BITS) & ~labels
         return bits, jnp.where(wide, range_of(step, bits, sign), range_)
 
     w_bits, w_range = held(design.weight_bits, design.weight_step, design.weight_range, 1.0, 0, top_w)
@@ -46,7 +52,12 @@ def snap_widths(space: DesignSpace, design: Design) -> Design:
         threshold=jnp.where((top_w < MIN_BITS) | ~zeros, 0.0, design.threshold),
         input_bits=i_bits,
         input_range=i_range,
+        codebook=tables if tables is None else tuple(map(_stored, tables, design.weight_step)),
     )
+
+
+def _stored(table: Array, step: Array) -> Array:
+    return fixed_point(jnp.asarray(table), jnp.asarray(step)) if table.size else table
 
 
 def snap_mode(space: DesignSpace, design: Design) -> Design:
@@ -164,7 +175,9 @@ def _operand_faults(space: DesignSpace, d: Design) -> list[Fault]:
     ):
         needed = np.asarray(bits_of(step, range_, signed))
         for i, name in enumerate(names):
-            if bits[i] != np.round(bits[i]) or not low[i] <= bits[i] <= top:
+            if operand == "weight" and space.labelled[i]:
+                found += _label_faults(space, name, *map(float, (low[i], bits[i], step[i], range_[i])))
+            elif bits[i] != np.round(bits[i]) or not low[i] <= bits[i] <= top:
                 legal = f"a whole number in {low[i]:g}..{top:g}" if top > low[i] else f"{top:g}"
                 text = f"{operand} width {bits[i]:g} b is not {legal}, as {space.machine.name} asks"
                 near = np.clip(np.round(np.nan_to_num(bits[i], nan=top)), low[i], top)
@@ -188,6 +201,43 @@ def _operand_faults(space: DesignSpace, d: Design) -> list[Fault]:
     return found
 
 
+def _label_faults(space: DesignSpace, name: str, label: float, bits: float, step: float, range_: float) -> list[Fault]:
+    """A width that is not that of the labels, a step and range that are not those of the table's entries."""
+    if bits != label:
+        return [Fault(name, "weight_bits", f"weight width {bits:g} b, its labels have {label:g}", f"write {label:g}")]
+    needed = float(bits_of(jnp.asarray(step), jnp.asarray(range_), 1.0)) if step > 0 and range_ > 0 else np.inf
+    if needed <= space.entry_bits + 2e-3:
+        return []
+    text = f"weight range {range_:g} at step {step:g} is no table of {space.entry_bits} b values"
+    remedy = f"write the largest magnitude of the table as weight_range, over {2 ** (space.entry_bits - 1) - 1} as step"
+    return [Fault(name, "weight_step", text, remedy)]
+
+
+def _table_fault(space: DesignSpace, design: Design, layer: int) -> Fault | None:
+    """A table of another size, without a 0, or whose values are no whole multiples of the step within the range."""
+    name, table = space.workload.names[layer], np.asarray(() if design.codebook is None else design.codebook[layer])
+    entries = method_of(space.methods, layer).entries
+    if table.size != entries or not np.isfinite(table).all():
+        text = f"codebook of {table.size} values, its method asks for {entries} that are finite"
+        return Fault(name, "codebook", text, f"write {entries} numbers")
+    if not entries:
+        return None
+    if not (table == 0).any():
+        return Fault(name, "codebook", "codebook without a 0, which pruned weights take", "write 0 in one place")
+    step, range_ = float(design.weight_step[layer]), float(design.weight_range[layer])
+    if not 0 < step < np.inf:
+        return None  # said of the step
+    units = table.astype(np.float64) / step
+    slack = np.maximum(_UNIT_SLACK, 1e-6 * np.abs(units))
+    odd = np.flatnonzero((np.abs(units - np.round(units)) > slack) | (np.abs(table) > range_ * (1 + 1e-5)))
+    if odd.size:
+        text = f"codebook value {table[odd[0]]:g} is no whole multiple of the step {step:g} within {range_:g}"
+        top = np.round(range_ / step)
+        near = step * np.clip(np.round(units[odd[0]]), -top, top)
+        return Fault(name, "codebook", text, f"write {near:.9g}, or another step")
+    return None
+
+
 def _scale_faults(space: DesignSpace, design: Design) -> list[Fault]:
     """Methods that are not the space's, and factors of output channels that are missing or no positive numbers."""
     if design.methods != space.methods:
@@ -203,11 +253,8 @@ def _scale_faults(space: DesignSpace, design: Design) -> list[Fault]:
         elif not ((0 < scale) & (scale < np.inf)).all():
             text = "a factor of its output channels is not above 0 and finite"
             found.append(Fault(name, "weight_scale", text, wanted))
-        table = np.asarray(() if design.codebook is None else design.codebook[i])
-        entries = method_of(space.methods, i).entries
-        if table.size != entries or not np.isfinite(table).all():
-            text = f"codebook of {table.size} values, its method asks for {entries} that are finite"
-            found.append(Fault(name, "codebook", text, f"write {entries} numbers"))
+        odd = _table_fault(space, design, i)
+        found += [] if odd is None else [odd]
     return found
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from cooptim.design.design import Operands
 from cooptim.design.knobs import OperandKnobs, Phase, free_phase
 from cooptim.relax.bitwidth import bits_of, integer_bits, range_of
+from cooptim.relax.codebook import ENTRY_BITS, entry_unit
 from cooptim.relax.method import Method
 from cooptim.relax.rounding import clip_ste
 
@@ -65,6 +66,7 @@ def decoded_operands(
     phase: Phase | None = None,
     methods: tuple[Method, ...] = (),
     least_bits: tuple[float, float] = (MIN_BITS, MIN_BITS),
+    entry_bits: int = ENTRY_BITS,
 ) -> Operands:
     """What these knobs keep of weights and inputs; differentiable in every leaf.
 
@@ -76,6 +78,8 @@ def decoded_operands(
       phase: traced switches `prune` and `frozen`; `quantize` is the caller's. None learns everything.
       methods: one a layer; () is the default for all.
       least_bits: of weights and inputs that keep their sign alone.
+      entry_bits: of the values in a table of weights; its largest magnitude and what one unit of it is worth are the
+        layer's range and step.
     """
     phase = free_phase(len(input_signed)) if phase is None else phase
     most_w, most_i = _both(most_bits)
@@ -90,6 +94,7 @@ def decoded_operands(
     )  # fmt: skip
     w_bits, w_step, w_range = _fixed(w_bits, w_step, w_range, methods, 0, least_bits, most_w)
     i_bits, i_step, i_range = _fixed(i_bits, i_step, i_range, methods, 1, least_bits, most_i)
+    w_step, w_range = _entry_units(w_step, w_range, knobs.codebook, entry_bits)
     cut = jnp.where((phase.prune > 0.5) & (most_w >= MIN_BITS), 2.0**knobs.log2_threshold, 0.0)
     if not all(m.has_zero for m in methods):
         cut = jnp.where(np.asarray([m.has_zero for m in methods]), cut, 0.0)
@@ -108,8 +113,13 @@ def decoded_operands(
     )
 
 
-def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bits: Widest = 8.0) -> AnyKnobs:
-    """Knobs moved back to where the straight-through bounds do not act, so that none runs away."""
+def projected_operands(
+    knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bits: Widest = 8.0, methods: tuple[Method, ...] = ()
+) -> AnyKnobs:
+    """Knobs moved back to where the straight-through bounds do not act, so that none runs away.
+
+    The weight step of a layer with a table follows from its values; the knob bounds the threshold alone, and stays.
+    """
     signed = _signs(input_signed, knobs.input_log2_step.dtype)
 
     most_w, most_i = _both(most_bits)
@@ -122,6 +132,8 @@ def projected_operands(knobs: AnyKnobs, input_signed: tuple[bool, ...], most_bit
         return jnp.clip(log2_step, log2_range - finest, log2_range - coarsest)
 
     weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w)
+    if any(labels := [m.label_bits is not None for m in methods]):
+        weight_log2_step = jnp.where(np.asarray(labels), knobs.weight_log2_step, weight_log2_step)
     return dataclasses.replace(
         knobs,
         weight_log2_step=weight_log2_step,
@@ -177,6 +189,17 @@ def _fixed(bits, step, range_, methods, operand, least_bits, most_bits):  # type
         for width, label in zip(said, labels, strict=True)
     ]
     return jnp.where(held, np.asarray(widths, bits.dtype), bits), jnp.where(held, range_, step), range_
+
+
+def _entry_units(step, range_, tables, entry_bits):  # type: ignore[no-untyped-def]
+    """(step, range) with those of the tables where a layer has one."""
+    if tables is None:
+        return step, range_
+    units = [entry_unit(table, entry_bits) if table.size else (0.0, 0.0) for table in tables]
+    own_step, own_range = (
+        jnp.stack([jnp.asarray(u, step.dtype) for u in column]) for column in zip(*units, strict=True)
+    )
+    return jnp.where(own_range > 0, own_step, step), jnp.where(own_range > 0, own_range, range_)
 
 
 def _width(log2_step, log2_range, signed, most_bits, frozen_bits, frozen, blends):  # type: ignore[no-untyped-def]

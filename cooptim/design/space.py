@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase, free_phase
@@ -18,7 +18,7 @@ from cooptim.hardware.mechanisms import array_bits, held_bits, least_bits, most_
 from cooptim.mapping.tilings import Tilings
 from cooptim.relax.bitwidth import OFF_BITS
 from cooptim.relax.choice import soft_choice, straight_through_nested_choice
-from cooptim.relax.codebook import linear_table
+from cooptim.relax.codebook import ENTRY_BITS, linear_table
 from cooptim.relax.method import OF_WHOLE_TENSOR, Method, method_of, require_divides, require_methods
 from cooptim.workload import Workload
 
@@ -26,6 +26,23 @@ _MODE_SOFTNESS_BITS = 0.5  # width over which a mode fades from feasible to not,
 _CERTAIN = 6.0  # logit of a choice that is made
 _FIRST_MARGIN = 2.2  # log-odds at which an input leaves an exit at first: a probability of 0.9
 _FIT_SOFTNESS = 0.02  # the same for a tiling that overfills the buffer, as a share of the buffer
+
+
+def require_table(machine: Machine, label_bits: int, who: str) -> None:
+    """Raises ValueError, naming who asks, for a codebook that the machine has no table for."""
+    table = machine.mechanisms.shared_weights
+    if table is None:
+        legal = "none: it has no table of shared weights"
+    elif table.decoded_bits < MIN_BITS:
+        legal = f"none: values of {table.decoded_bits} b are no more than a sign"
+    elif label_bits > table.index_bits:
+        legal = f"1 to {table.index_bits}"
+    else:
+        return
+    raise ValueError(
+        f"{who}: a codebook of {label_bits} label bits on {machine.name}; legal are {legal}; take a machine with "
+        "shared_weights and an index so wide, such as eie, or step_range weights"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,18 +84,8 @@ class DesignSpace:
                     f"{layer.name}: both of its operands are data, which have neither a scale a channel nor a pattern "
                     "nor one of all their words, those of a batch; leave its method at the default"
                 )
-            self._require_table(layer.name, method)
-
-    def _require_table(self, name: str, method: Method) -> None:
-        """Raises ValueError, with the layer's name, for a codebook that the machine has no table for."""
-        table = self.machine.mechanisms.shared_weights
-        if method.label_bits is None or (table is not None and method.label_bits <= table.index_bits):
-            return
-        legal = "none: it has no table of shared weights" if table is None else f"1 to {table.index_bits}"
-        raise ValueError(
-            f"{name}: a codebook of {method.label_bits} label bits on {self.machine.name}; legal are {legal}; take a "
-            "machine with shared_weights and an index so wide, such as eie, or step_range weights"
-        )
+            if method.label_bits is not None:
+                require_table(self.machine, method.label_bits, layer.name)
 
     @property
     def signed(self) -> Float[np.ndarray, "layer"]:
@@ -100,12 +107,23 @@ class DesignSpace:
         """Narrowest weights and inputs that the machine takes where they keep their sign alone [bit]."""
         return least_bits(self.machine.mechanisms)
 
+    @property
+    def labelled(self) -> Bool[np.ndarray, "layer"]:
+        """Where weights are labels of a table."""
+        return np.asarray([method_of(self.methods, i).label_bits is not None for i in range(len(self.workload.layers))])
+
+    @property
+    def entry_bits(self) -> int:
+        """Width of a value in the machine's table of shared weights [bit]."""
+        table = self.machine.mechanisms.shared_weights
+        return ENTRY_BITS if table is None else table.decoded_bits
+
     def lowest_bits(self, operand: int) -> Float[np.ndarray, "layer"]:
         """Narrowest width of each layer's weights (operand 0) or inputs (1) [bit]."""
         least, top = self.least_bits[operand], self.most_bits[operand]
         found = [method_of(self.methods, i).fixed_bits[operand] for i in range(len(self.workload.layers))]
-        labels = [operand == 0 and method_of(self.methods, i).label_bits is not None for i in range(len(found))]
         lowest = [min(MIN_BITS if one is None else max(one, least), top) for one in found]
+        labels = self.labelled & (operand == 0)
         return np.asarray([own if label else low for label, own, low in zip(labels, found, lowest, strict=True)])
 
     def widest_bits(
@@ -217,7 +235,9 @@ class DesignSpace:
           phase: traced switches; None learns everything.
         """
         phase = free_phase(len(self.workload.layers)) if phase is None else phase
-        operands = decoded_operands(knobs, self.input_signed, self.most_bits, phase, self.methods, self.least_bits)
+        operands = decoded_operands(
+            knobs, self.input_signed, self.most_bits, phase, self.methods, self.least_bits, self.entry_bits
+        )  # fmt: skip
         widest = self.widest_bits(operands.weight_bits, operands.input_bits)
         mode = self._mode(knobs.mode_logits, widest, temperature)
         supply_v = self._supply(knobs.supply)

@@ -172,11 +172,13 @@ def weights(site: Operated, w: Any, knobs: SiteKnobs, threshold: Any, method: Me
     if method.weights == "step_range" and not method.per_channel:
         return _step_range(left, knobs, threshold)
     exact = knobs.weight_bits >= bitwidth.OFF_BITS
-    left = thresholded(left, threshold)
     if method.weights == "codebook":
-        table = knobs.codebook.astype(left.dtype)
-        share = jnp.where(exact, mask.density(left, jnp.zeros((), left.dtype)), codebook.nonzero_share(left, table))
+        table = entries(knobs, left.dtype)
+        share = codebook.nonzero_share(left, table, threshold)
+        left = thresholded(left, threshold)
+        share = jnp.where(exact, mask.density(left, jnp.zeros((), left.dtype)), share)
         return jnp.where(exact, left, codebook.shared(left, table)), share.astype(measure_dtype())
+    left = thresholded(left, threshold)
     scale = spread(knobs.weight_scale, w.shape, _axes(site).channels) if method.scaled else jnp.ones((), w.dtype)
     operand = Operand(
         knobs.weight_bits, knobs.weight_step, knobs.weight_range, True, w.size, _summed(site, method)
@@ -185,6 +187,11 @@ def weights(site: Operated, w: Any, knobs: SiteKnobs, threshold: Any, method: Me
     cuts = [(s, jnp.where(cut < 0, -1.0, jnp.maximum(threshold, cut * scale))) for s, cut in found.zeros]
     share = _share(left, [(s, jnp.where(exact, threshold, cut)) for s, cut in cuts])
     return jnp.where(exact, left, found.values * scale).astype(w.dtype), share
+
+
+def entries(knobs: SiteKnobs, dtype: Any) -> Any:
+    """The values of a site's table as it stores them: whole multiples of the weights' step."""
+    return codebook.fixed_point(knobs.codebook.astype(dtype), jnp.asarray(knobs.weight_step).astype(dtype))
 
 
 def _step_range(w: Any, knobs: SiteKnobs, threshold: Any) -> tuple[Any, Any]:
@@ -252,8 +259,8 @@ def weight_unit(site: Operated, words: Any, knobs: SiteKnobs, method: Method) ->
     step, range_ = knobs.weight_step, knobs.weight_range
     if method.weights == "codebook":
         raise ValueError(
-            "codebook weights: their values are no whole numbers of a unit, and are neither misread nor exported as "
-            "integers; use lsq or step_range"
+            "codebook weights: what is stored of them are labels of a table, no whole numbers of a unit, and they are "
+            "not misread; use lsq or step_range"
         )
     if method.weights == "dorefa":
         raise ValueError(

@@ -8,12 +8,14 @@ summed over the weights that share them.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from cooptim.relax.mask import density
 from cooptim.relax.rounding import replace_gradient
 
 MOST_LABEL_BITS = 8  # the widest table has 256 entries
+ENTRY_BITS = 16  # of an entry, where no machine says: fixed point, as EIE's (ISCA 2016)
 _COMPARED = 32  # entries up to which comparing with all thresholds is cheaper than a binary search
 
 
@@ -34,6 +36,25 @@ def labels(w: Float[Array, "*n"], table: Float[Array, "entry"]) -> Int[Array, "*
     return order[rank]
 
 
+def entry_unit(table: Float[Array, "entry"], entry_bits: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(step, range) of entries in so many bits: the largest magnitude, and its share that is one unit; no gradient.
+
+    Both are 0 for a table of zeros.
+    """
+    most = jax.lax.stop_gradient(jnp.max(jnp.abs(table)))
+    return most / (2.0 ** (max(entry_bits, 2) - 1) - 1.0), most
+
+
+def fixed_point(table: Float[Array, "entry"], step: Float[Array, ""]) -> Float[Array, "entry"]:
+    """The entries as whole multiples of `step` (ties to even), with the identity's gradient; none for step 0.
+
+    An entry that is not 0 stays at least one step away from it, for at 0 it would learn no more.
+    """
+    units = jnp.round(table / jnp.where(step > 0, step, jnp.ones_like(step)))
+    units = jnp.where(table == 0, 0.0, jnp.where(units == 0, jnp.sign(table), units))
+    return replace_gradient((units * step).astype(table.dtype), table)
+
+
 @jax.custom_jvp
 def shared(w: Float[Array, "*n"], table: Float[Array, "entry"]) -> Float[Array, "*n"]:
     """The entry nearest to each weight.
@@ -51,12 +72,22 @@ def _shared_jvp(operands, tangents):  # type: ignore[no-untyped-def]
     return table[found], dw + jnp.where(table == 0, 0.0, dtable)[found].astype(dw.dtype)
 
 
-def nonzero_share(w: Float[Array, "*n"], table: Float[Array, "entry"]) -> Float[Array, ""]:
-    """Share of weights whose nearest entry is not 0, exact; gradient of `mask.density` at half the least magnitude."""
+def half_least(table: Float[Array, "entry"]) -> Float[Array, ""]:
+    """Half the least magnitude in the table that is not 0; 0 where there is none."""
     least = jnp.min(jnp.where(table == 0, jnp.inf, jnp.abs(table)))
-    counted = jnp.mean((shared(w, table) != 0).astype(w.dtype))
-    half = jax.lax.stop_gradient(jnp.where(jnp.isfinite(least), 0.5 * least, 0.0)).astype(w.dtype)
-    return replace_gradient(counted, density(w, half))
+    return jnp.where(jnp.isfinite(least), 0.5 * least, 0.0)
+
+
+def nonzero_share(
+    w: Float[Array, "*n"], table: Float[Array, "entry"], threshold: Float[ArrayLike, ""] = 0.0
+) -> Float[Array, ""]:
+    """Share of weights above the threshold whose nearest entry is not 0, exact.
+
+    The gradient is that of `mask.density` at the threshold, or at half the least magnitude where that is more.
+    """
+    named = (shared(w, table) != 0) & (jnp.abs(w) > threshold)
+    cut = jnp.maximum(threshold, jax.lax.stop_gradient(half_least(table))).astype(w.dtype)
+    return replace_gradient(jnp.mean(named.astype(w.dtype)), density(w, cut))
 
 
 def linear_table(largest: float, label_bits: int) -> Float[np.ndarray, "entry"]:

@@ -90,7 +90,9 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _held(summary: Mapping[str, Any]) -> list[str]:
-    """That no width was learned, where none was: then both searches are of thresholds and hardware alone."""
+    """That no width was learned, or none of weights: then both searches are of thresholds, hardware and inputs."""
+    if labels := summary.get("label_bits"):
+        return [f"weights: labels of {labels} b in every design but 16 b; uniform and learned widths are the inputs'"]
     if not summary.get("widths_held"):
         return []
     pruned, final = (summary["energy_pj"][key] for key in ("best_uniform_pruned", "final"))
@@ -147,11 +149,13 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A design layer by layer; `rows` as in layers.csv (numbers or their text).
 
     Where inputs leave early energies are means over inputs, and a column says for how many a layer runs, in the place
-    of its utilization: both do not fit 80 columns.
+    of its utilization: both do not fit 80 columns. A t behind the width of weights says that it is that of labels of a
+    table.
     """
     early = any("reach" in row for row in rows)
+    tables = ", t: labels of a table" if any(map(_shares, rows)) else ""
     unit = _unit(sum(float(row["energy_pj"]) for row in rows) / max(len(rows), 1))
-    table = plain_table("the joint design, layer by layer")
+    table = plain_table(f"the joint design, layer by layer{tables}")
     table.add_column("layer", overflow="fold", min_width=8)
     table.add_column("MACs", justify="right", no_wrap=True)
     for heading in ("bits\nW/I", "nonzero\nW/I"):
@@ -166,7 +170,7 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             str(row["name"]),
             _count(int(row["macs"])),
-            f"{int(row['weight_bits'])}/{int(row['input_bits'])}",
+            f"{int(row['weight_bits'])}{'t' if _shares(row) else ''}/{int(row['input_bits'])}",
             "/".join(f"{float(row[f'{o}_density']):.2f}".removeprefix("0") for o in ("weight", "input")),
             str(row["mode"]),
             f"{tile} {row['stationary']}",
@@ -176,6 +180,11 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             digits(float(row["energy_pj"]) / convert(1.0, unit, "energy")),
         )
     return table
+
+
+def _shares(row: Mapping[str, Any]) -> bool:
+    """Whether a layer's weights are labels of a table."""
+    return int(row.get("table_values") or 0) > 0
 
 
 def cost_table(report: CostReport) -> Table:

@@ -62,6 +62,15 @@ def test_a_member_alone_goes_on_with_what_is_there(run, swept):
     assert swept["plan"] == dataclasses.replace(Plan(), quantizer="lsq")  # the lengths are those of a default run
 
 
+def test_tables_that_the_machine_lacks_are_said_before_anything_is_made(run, swept, tmp_path):
+    given = ("pareto", "--quantizer", "codebook", "--out", "sweep")
+    code, out, err = run(*given)
+    assert (code, out) == (2, "") and "a codebook of 4 label bits on envision; legal are none" in err
+    assert "budgets" not in swept and not (tmp_path / "sweep").exists()
+    assert run(*given, "--machine", "eie", "--label-bits", "3")[0] == 0
+    assert swept["plan"] == dataclasses.replace(Plan(), quantizer="codebook", label_bits=3)
+
+
 def test_a_sweep_without_a_design_ends_with_1(run, swept):
     swept["front"] = _front(DIVERGED)
     assert run("pareto", "--out", "sweep")[0] == 1

@@ -10,6 +10,7 @@ from cooptim.descent.calibrate import RATIOS, calibrate, calibrated_ranges
 from cooptim.design.legal import violations
 from cooptim.design.space import DesignSpace
 from cooptim.network import trace
+from cooptim.relax.codebook import clustered
 from cooptim.relax.method import Method
 
 
@@ -117,6 +118,20 @@ def test_bad_input_is_named(trained, envision, given, words):
     arguments = {"bits": 8, "ranges": "minmax"} | given
     with pytest.raises(ValueError, match=words):
         ranged(trained, envision, **arguments)
+
+
+def test_tables_are_the_clusters_of_the_weights_and_say_their_own_step(trained):
+    network, params, x, _ = trained
+    machine = cooptim.load_machine("eie")
+    methods = (Method("codebook", label_bits=3), Method())
+    space = DesignSpace(network.workload, machine, cooptim.tilings(network.workload, machine), (True, True), methods)
+    found = cooptim.calibrate(network, params, {}, x[:300], space, (4, 8))
+    w = np.asarray(params["a"], np.float64).ravel()
+    centres = np.asarray(clustered(w[w != 0], 7))
+    step = np.abs(centres).max() / 32767
+    np.testing.assert_allclose(found.codebook[0], np.append(0.0, np.round(centres / step) * step), rtol=1e-5)
+    np.testing.assert_allclose(found.weight_step[0], step, rtol=1e-6)
+    assert found.weight_bits.tolist() == [3, 4] and found.codebook[1].size == 0 and violations(space, found) == []
 
 
 def test_a_space_keeps_its_own_methods(trained, envision):

@@ -54,6 +54,10 @@ def test_time_between_checkpoints_does_not_make_another_run(tmp_path):
 # What is another on resume, and what the message says of it.
 OTHER = {
     "seed": (lambda: {"seed": 4}, ("seed 3 there, 4 here",)),
+    "labels": (
+        lambda: {"plan": Plan(quantizer="codebook", label_bits=3)},
+        ("plan.label_bits none there, 3 here", "plan.quantizer step_range there, codebook here"),
+    ),
     "length": (lambda: {"plan": Plan(steps=900)}, (f"plan.steps {Plan().steps} there, 900 here",)),
     "rate of a knob": (
         lambda: {"plan": dataclasses.replace(Plan(), knob_rates=dataclasses.replace(Plan().knob_rates, supply=0.5))},

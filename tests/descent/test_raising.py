@@ -50,6 +50,17 @@ def test_each_layer_keeps_its_share_of_what_is_left(network, design):
     assert kept(raised(1e-6)) == [1, 1]
 
 
+def test_weights_whose_nearest_value_of_the_table_is_zero_do_not_count(network, design):
+    shared = dataclasses.replace(
+        design,
+        methods=(Method("codebook", label_bits=2), Method()),
+        codebook=(jnp.array([0.0, -0.6, 0.8, 0.9]), jnp.zeros(0)),
+    )
+    # Of 0.3, 0.4, 0.5, -0.6, 0.7 and 0.8 above the threshold, 0.3 and 0.4 are not nearer to 0.8 than to 0: 4 are left.
+    raised = raised_thresholds(network, network.params, shared)
+    assert kept(raised(1.0)) == [4, 4] and kept(raised(0.75)) == [3, 3] and kept(raised(0.5)) == [2, 2]
+
+
 def test_thresholds_never_fall_and_layers_without_one_stay_whole(network, design):
     raised = raised_thresholds(network, network.params, dataclasses.replace(design, threshold=jnp.array([0.0, 0.5])))
     rows = np.array([raised(share) for share in (1.0, 0.8, 0.5, 0.2, 1e-3)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import cooptim
-from cooptim.descent.task import _with_clusters
+from cooptim.descent.clusters import with_clusters
+from cooptim.descent.step import project
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.export import load_design, save_design
@@ -39,6 +40,7 @@ def test_a_table_starts_evenly_and_its_labels_are_the_width(case):
     np.testing.assert_allclose(linear_table(3.0, 1), [0.0, 3.0])
     design = space.decode(knobs, 1.0)
     assert design.weight_bits.tolist() == [2.0, 4.0]
+    assert design.weight_range[0] == 2.0 and float(design.weight_step[0]) == pytest.approx(2.0 / 32767)
 
 
 def test_the_forward_pass_takes_the_nearest_value_and_its_gradient_reaches_table_and_weights(case):
@@ -50,6 +52,8 @@ def test_the_forward_pass_takes_the_nearest_value_and_its_gradient_reaches_table
     knobs = dataclasses.replace(knobs, codebook=(jnp.asarray(values), knobs.codebook[1]), log2_threshold=cut)
     w = np.asarray(params["a"])
     left = np.where(np.abs(w) > 0.6, w, 0.0)
+    # EIE stores values of 16 bits: whole multiples of a 32767th of the largest.
+    values = np.round(values / 1.9 * 32767) * (1.9 / 32767)
     label = np.abs(left[..., None] - values).argmin(-1)
 
     def out(params, knobs):
@@ -82,8 +86,70 @@ def test_a_design_with_a_table_is_legal_saved_and_read_back(case, tmp_path):
     back = load_design(tmp_path / "d.json", network.workload, space.machine, tilings=space.tilings)
     assert back.methods == (CODEBOOK, PLAIN)
     np.testing.assert_allclose(back.codebook[0], design.codebook[0], rtol=1e-6)
-    short = dataclasses.replace(design, codebook=(design.codebook[0][:3], design.codebook[1]))
-    assert violations(space, short) == ["a: codebook of 3 values, its method asks for 4 that are finite"]
+
+
+def test_a_snapped_table_is_what_the_forward_pass_has_rounded_anyway(case):
+    network, params, space, knobs = case
+    knobs = dataclasses.replace(knobs, codebook=(jnp.asarray([0.0, -1.1, 0.7123, 1.9]), knobs.codebook[1]))
+    relaxed = space.decode(knobs, 1.0)
+    legal = snap(space, relaxed)
+    units = np.asarray(legal.codebook[0]) / (1.9 / 32767)
+    np.testing.assert_allclose(units, np.round(np.array([0.0, -1.1, 0.7123, 1.9]) / 1.9 * 32767), atol=1e-6)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 6)))
+    for one in (legal, snap(space, legal), space.decode(space.encode(legal), 1.0)):
+        ours = dataclasses.replace(relaxed, codebook=one.codebook, weight_step=one.weight_step)
+        y, same = (network.apply(params, {}, x, design)[0] for design in (relaxed, ours))
+        np.testing.assert_allclose(y, same, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"codebook": [0.0, 1.0, 2.0]}, "a: codebook of 3 values, its method asks for 4 that are finite"),
+        ({"codebook": [1.0, -2.0, 0.5, 2.0]}, "a: codebook without a 0, which pruned weights take"),
+        ({"weight_step": 0.4}, "a: codebook value 1.00003 is no whole multiple of the step 0.4 within 2"),
+        ({"weight_range": 1.0}, "a: codebook value -2 is no whole multiple of the step 6.10"),
+        ({"weight_step": 1e-6}, "a: weight range 2 at step 1e-06 is no table of 16 b values"),
+        ({"weight_bits": 3.0}, "a: weight width 3 b, its labels have 2"),
+    ],
+)
+def test_what_no_table_stores_is_no_legal_design(case, change, said):
+    _, _, space, knobs = case
+    design = snap(space, space.decode(knobs, 1.0))
+    (field, value), *_ = change.items()
+    if field == "codebook":
+        odd = {field: (jnp.asarray(value), design.codebook[1])}
+    else:
+        odd = {field: getattr(design, field).at[0].set(value)}
+    found = violations(space, dataclasses.replace(design, **odd))
+    assert found and found[0].startswith(said)
+
+
+def test_a_pruned_weight_and_a_label_of_zero_are_the_same_to_the_price(case):
+    network, params, space, knobs = case
+    design = space.decode(knobs, 1.0)  # values 0, -2, 1 and 2
+    w = np.abs(np.asarray(params["a"]))
+
+    def share(threshold):
+        one = dataclasses.replace(design, threshold=jnp.stack([threshold, jnp.zeros(())]))
+        return network.apply(params, {}, jnp.ones((1, 6)), one)[2].weight_density[0]
+
+    negative = np.asarray(params["a"]) < 0  # -2 is the nearest below -1, 1 the nearest above 0.5
+    named = np.where(negative, w > 1.0, w > 0.5)
+    for threshold in (0.1, 1.2):
+        found, slope = jax.value_and_grad(share)(jnp.asarray(threshold))
+        assert float(found) == np.mean(named & (w > threshold))
+        wanted = jax.grad(lambda cut: density(params["a"], cut))(jnp.asarray(1.2)) if threshold > 0.5 else 0.0
+        np.testing.assert_allclose(slope, wanted)
+    assert wanted < 0  # what is pruned saves energy
+
+
+def test_a_threshold_of_a_finished_design_stays_where_fine_tuning_begins(case):
+    _, _, space, knobs = case
+    design = snap(space, space.decode(knobs, 1.0))
+    for cut in (1e-3, 0.4):
+        kept = project(space, space.encode(dataclasses.replace(design, threshold=jnp.full(2, cut))))
+        assert 2.0 ** kept.log2_threshold[0] == pytest.approx(cut)
 
 
 def other_space(space, machine, method):
@@ -126,7 +192,7 @@ def test_every_user_of_a_tied_leaf_starts_at_the_clusters_of_its_weights(case):
     _, _, space, _ = case
     table = cooptim.tilings(network.workload, space.machine, most=1)
     tied = DesignSpace(network.workload, space.machine, table, (True, True), (CODEBOOK, CODEBOOK))
-    knobs = _with_clusters(network, tied, w, tied.init(jnp.ones(2), jnp.ones(2)))
+    knobs = with_clusters(network, tied, w, tied.init(jnp.ones(2), jnp.ones(2)))
     for found in knobs.codebook:
         np.testing.assert_allclose(found, [0.0, *values], rtol=1e-6)
 
@@ -145,6 +211,6 @@ def test_methods_that_no_table_can_follow_are_refused(fields, said):
         Method(**fields)
 
 
-def test_a_codebook_has_no_integers():
-    with pytest.raises(ValueError, match="codebook weights: their values are no whole numbers of a unit"):
+def test_what_a_memory_misreads_of_a_codebook_are_no_words():
+    with pytest.raises(ValueError, match="codebook weights: what is stored of them are labels of a table"):
         weight_unit(None, jnp.ones(2), type("K", (), {"weight_step": 1.0, "weight_range": 1.0})(), CODEBOOK)

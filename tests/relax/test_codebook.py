@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooptim.relax.codebook import clustered, labels, shared, table_of
+from cooptim.relax.codebook import clustered, entry_unit, fixed_point, labels, nonzero_share, shared, table_of
+from cooptim.relax.mask import density
 
 
 def test_clusters_by_hand():
@@ -51,6 +52,40 @@ def test_entries_get_the_sum_of_their_weights_gradients_and_zero_stays():
     d_w, d_table = jax.grad(lambda w, t: jnp.vdot(pull, shared(w, t)), argnums=(0, 1))(w, table)
     np.testing.assert_array_equal(d_w, pull)
     np.testing.assert_array_equal(d_table, [110.0, 0.0, 1000.0])
+
+
+def test_values_in_fixed_point_by_hand():
+    table = jnp.asarray([0.0, -1.1, 0.7, 2.1])
+    step, range_ = entry_unit(table, 4)  # 7 steps of 0.3
+    assert float(step) == pytest.approx(0.3) and float(range_) == 2.1
+    np.testing.assert_allclose(fixed_point(table, step), [0.0, -1.2, 0.6, 2.1])
+    np.testing.assert_allclose(fixed_point(fixed_point(table, step), step), [0.0, -1.2, 0.6, 2.1])
+    # What is nearer to 0 than half a step stays one step away from it, or it would learn no more.
+    np.testing.assert_allclose(fixed_point(jnp.asarray([0.01, -0.14, 0.0]), step), [0.3, -0.3, 0.0])
+    np.testing.assert_array_equal(fixed_point(jnp.zeros(2), jnp.zeros(())), [0.0, 0.0])
+    step, range_ = entry_unit(table, 16)
+    assert float(range_ / step) == pytest.approx(2**15 - 1)
+
+
+def test_rounding_of_a_table_passes_the_whole_gradient_to_its_entries_and_none_to_the_step():
+    table = jnp.asarray([0.0, -1.1, 0.7, 2.1])
+    pull = jnp.asarray([1.0, 10.0, 100.0, 1000.0])
+    slope = jax.grad(lambda t: jnp.vdot(pull, fixed_point(t, entry_unit(t, 4)[0])))(table)
+    np.testing.assert_array_equal(slope, pull)
+    for unit in (0, 1):
+        assert not jax.grad(lambda t, unit=unit: entry_unit(t, 4)[unit])(table).any()
+
+
+def test_a_threshold_above_half_the_least_value_counts_and_has_the_slope():
+    w, table = jnp.asarray([0.2, -0.6, 1.4, 0.0, -0.9, 0.7]), jnp.asarray([0.0, 1.0, -1.0])
+    # Nearest to 0: 0.2 and 0; up to 0.65 there is -0.6 as well.
+    for threshold, left in ((0.0, 4), (0.3, 4), (0.65, 3)):
+        share, slopes = jax.value_and_grad(nonzero_share, argnums=(0, 2))(w, table, jnp.asarray(threshold))
+        assert float(share) == left / 6
+        smooth = jax.grad(density, argnums=(0, 1))(w, jnp.asarray(max(threshold, 0.5)))
+        np.testing.assert_allclose(slopes[0], smooth[0])
+        np.testing.assert_allclose(slopes[1], smooth[1] if threshold > 0.5 else 0.0)
+        assert threshold < 0.5 or float(slopes[1]) < 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from cooptim.descent.summary import layer_rows, summary
 from cooptim.mapping.frontier import tilings
+from cooptim.relax.method import PLAIN, Method
 from cooptim.reporting import cost_table, layer_table, network_table, notes, summary_table
 from tests.reporting import fake_run
 
@@ -98,6 +99,27 @@ def test_exits_are_told_with_the_mean_latency_and_how_often_each_layer_runs(run,
     plain = summary(run)
     assert plain["exits"] is None and plain["latency_ns"]["mean"] is None
     assert not any("leave at" in line or "widths held" in line for line in notes(plain))
+
+
+def test_labels_of_a_table_are_told_from_weights_of_that_width(run, rows):
+    final = run.designs["final"]
+    methods = (Method("codebook", label_bits=4), PLAIN)
+    shared = fake_run.result(
+        designs=run.designs
+        | {"final": dataclasses.replace(final, design=dataclasses.replace(final.design, methods=methods))}
+    )
+    found = layer_rows(shared, tilings(run.workload, run.machine))
+    assert [row["table_values"] for row in found] == [16, 0] and "table_values" not in rows[0]
+    text = _text(layer_table(found))
+    assert _row(text, "conv1")[2] == "4t/4" and _row(text, "fc.k")[2] == "6/6" and "t: labels of a table" in text
+    assert _row(_text(layer_table([{k: str(v) for k, v in row.items()} for row in found])), "conv1")[2] == "4t/4"
+    assert "t: labels" not in _text(layer_table(rows))
+    told = summary(shared)
+    assert told["label_bits"] == 4 and summary(run)["label_bits"] is None
+    assert "weights: labels of 4 b in every design but 16 b; uniform and learned widths are the inputs'" in notes(told)
+    widest = {"macs": 123_456, "weight_bits": 8, "input_bits": 16, "tile_K": 100, "tile_C": 256}
+    text = _text(layer_table([row | widest for row in found]))
+    assert "8t/16" in text and "…" not in text and max(len(line.rstrip()) for line in text.splitlines()) <= 80
 
 
 def test_held_widths_are_said(run):
