@@ -53,11 +53,13 @@ def _share(found: np.ndarray, wanted: np.ndarray) -> str:
 
 def _table(integer: IntegerNetwork) -> Table:
     """Words and accumulators of each layer."""
-    table = Table(title=f"{integer.name} in integers", title_justify="left")
+    shared = ", weights as labels of table values" if any(layer.table_bits for layer in integer.layers) else ""
+    table = Table(title=f"{integer.name} in integers{shared}", title_justify="left")
     table.add_column("layer")
     for name in ("weights [bit]", "inputs [bit]", "accumulators [bit]"):
         table.add_column(name, justify="right")
     for layer in integer.layers:
         signed = "signed" if layer.input_signed else "unsigned"
-        table.add_row(layer.name, str(layer.weight_bits), f"{layer.input_bits} {signed}", str(layer.accumulator_bits))
+        words = f"{layer.weight_bits} of {layer.table_bits}" if layer.table_bits else str(layer.weight_bits)
+        table.add_row(layer.name, words, f"{layer.input_bits} {signed}", str(layer.accumulator_bits))
     return table

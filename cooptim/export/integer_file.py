@@ -10,14 +10,21 @@ import numpy as np
 
 from cooptim.export.atomic import require_writable, write_bytes
 from cooptim.integer.file import ARRAYS_NAME, JSON_NAME, SCHEMA, array_key
-from cooptim.integer.program import IntegerNetwork
+from cooptim.integer.program import IntegerLayer, IntegerNetwork
 
 NOTES = (
     "Every node is one operation on the results of earlier nodes; ops are listed in cooptim/integer/program.py. "
     "quantize: clip(round(float32(x) * float32(scale)), low, high). requantize: clip((x * multiplier + bias) / "
     "2^shift, low, high). Both round ties to even. An output stands for step times its integer. Axes count the "
-    "batch axis, which shapes write as -1. Arrays of node n are n/name in integer.npz."
+    "batch axis, which shapes write as -1. Arrays of node n are n/name in integer.npz. Weights with a table are "
+    "table[labels], labels of weight_bits (a byte each in the file), values of table_bits, sign included."
 )
+
+
+def _layer(layer: IntegerLayer) -> dict[str, Any]:
+    """Its fields; `table_bits` only where it has a table."""
+    found = dataclasses.asdict(layer)
+    return found if layer.table_bits else {name: value for name, value in found.items() if name != "table_bits"}
 
 
 def save_integer(directory: str | os.PathLike[str], network: IntegerNetwork) -> None:
@@ -46,7 +53,7 @@ def save_integer(directory: str | os.PathLike[str], network: IntegerNetwork) -> 
         "name": network.name,
         "input_shape": list(network.input_shape),
         "multiplier_bits": network.multiplier_bits,
-        "layers": [dataclasses.asdict(layer) for layer in network.layers],
+        "layers": [_layer(layer) for layer in network.layers],
         "outputs": [dataclasses.asdict(output) for output in network.outputs],
         "head": list(network.head),
         "nodes": nodes,

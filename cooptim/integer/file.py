@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from cooptim.integer.arithmetic import MAX_SHIFT
-from cooptim.integer.program import OPS, IntegerLayer, IntegerNetwork, Node, Output
+from cooptim.integer.program import OPS, SHARED, IntegerLayer, IntegerNetwork, Node, Output
 
 SCHEMA = "cooptim-integer/1"
 JSON_NAME, ARRAYS_NAME = "integer.json", "integer.npz"
-KINDS = {"weights": "int32"}  # all other arrays are int64
+KINDS = {"weights": "int32", "labels": "uint8", "table": "int32"}  # all other arrays are int64
+_MOST_VALUES = 256  # in a table, so that a label is a byte
+_WIDEST_VALUE = 16  # of a table [bit], sign included
 _LAYER = {
     "name": str, "node": int, "weight_bits": int, "input_bits": int, "input_signed": bool, "weight_step": float,
     "input_step": float, "accumulator_bits": int,
@@ -140,14 +142,40 @@ def _node(who: str, position: int, content: Any, arrays: dict[str, np.ndarray]) 
     for name, kind in op.attributes.items():
         if not _legal(kind, content["attributes"][name]):
             raise ValueError(f"{who}: {name} is {content['attributes'][name]!r}; write {kind}")
-    _fields(f"{who}, arrays", content["arrays"], op.arrays)
-    found = {name: _array(who, position, name, content["arrays"][name], arrays) for name in op.arrays}
+    names = _array_names(op.arrays, content["arrays"])
+    _fields(f"{who}, arrays", content["arrays"], names)
+    found = {name: _array(who, position, name, content["arrays"][name], arrays) for name in names}
+    if "table" in found:
+        _require_table(who, found["labels"], found["table"])
     bound, layer = content["bound"], content["layer"]
     if type(bound) is not int or not 0 <= bound < 2**62 or not isinstance(layer, str):
         raise ValueError(f"{who}: bound is {bound!r}, layer {layer!r}; write a whole number below 2^62 and a name")
     if "shift" in found and not ((found["shift"] >= 0) & (found["shift"] <= MAX_SHIFT)).all():
         raise ValueError(f"{who}: a shift is outside 0..{MAX_SHIFT}; export again")
     return Node(content["op"], tuple(inputs), content["attributes"], found, bound, layer)
+
+
+def _array_names(own: tuple[str, ...], content: Any) -> tuple[str, ...]:
+    """Arrays of a node: its operation's own, or labels and their table in the place of weights."""
+    if "weights" not in own or not isinstance(content, dict) or not set(SHARED) & set(content):
+        return own
+    return tuple(name for name in own if name != "weights") + SHARED
+
+
+def _require_table(who: str, labels: np.ndarray, table: np.ndarray) -> None:
+    """Raises ValueError for a table that is none, and for labels beyond it."""
+    if table.ndim != 1 or not 2 <= table.size <= _MOST_VALUES or table.size & (table.size - 1):
+        raise ValueError(
+            f"{who}: its table has shape {list(table.shape)}; legal are 2, 4, 8 ... {_MOST_VALUES} values in one row; "
+            "export again"
+        )
+    if not (table == 0).any():
+        raise ValueError(f"{who}: its table has no 0, which pruned weights take; export again")
+    if labels.size and int(labels.max()) >= table.size:
+        raise ValueError(
+            f"{who}: a label of {int(labels.max())}, and its table has {table.size} values, 0 to {table.size - 1}; "
+            "keep both files of one export together"
+        )
 
 
 def _array(who: str, position: int, name: str, shape: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -171,19 +199,38 @@ def _output(who: str, content: Any, nodes: int) -> Output:
 
 
 def _layer(who: str, content: Any, nodes: tuple[Node, ...]) -> IntegerLayer:
-    _fields(who, content, _LAYER)
-    for name, kind in _LAYER.items():
+    table = {"table_bits": int} if isinstance(content, dict) and "table_bits" in content else {}  # where it has one
+    _fields(who, content, _LAYER | table)
+    for name, kind in (_LAYER | table).items():
         if type(content[name]) is not kind and not (kind is float and type(content[name]) is int):
             raise ValueError(f"{who}: {name} is {content[name]!r}; write {kind.__name__}")
     layer = IntegerLayer(**content)
     if not 0 < layer.node < len(nodes) or nodes[layer.node].op not in ("conv", "dot"):
         raise ValueError(f"{who}: {layer.name} stands at node {layer.node}, which multiplies nothing; export again")
-    words = nodes[layer.node].arrays["weights"].astype(np.int64)
-    half = 2 ** (layer.weight_bits - 1)
+    arrays = nodes[layer.node].arrays
+    what, stored, bits = "weight", arrays.get("weights"), layer.weight_bits
+    if stored is None:
+        _require_labels(f"{who}: {layer.name}", layer, arrays["table"])
+        what, stored, bits = "value", arrays["table"], layer.table_bits
+    elif layer.table_bits:
+        raise ValueError(f"{who}: {layer.name} has table_bits {layer.table_bits} and no table; export again")
+    words, half = stored.astype(np.int64), 2 ** (bits - 1)
     least, most = (-half, half - 1) if half > 1 else (-1, 1)  # two's complement; one bit is a sign
     odd = words[(words < least) | (words > most)]
     if odd.size:
-        raise ValueError(
-            f"{who}: {layer.name} has a weight of {int(odd[0])} in {layer.weight_bits} b, which hold {least} to {most}"
-        )
+        raise ValueError(f"{who}: {layer.name} has a {what} of {int(odd[0])} in {bits} b, which hold {least} to {most}")
     return layer
+
+
+def _require_labels(who: str, layer: IntegerLayer, table: np.ndarray) -> None:
+    """Raises ValueError unless the widths of labels and values are those of the table."""
+    if layer.weight_bits < 1 or table.size != 2**layer.weight_bits:
+        raise ValueError(
+            f"{who} has labels of {layer.weight_bits} b and a table of {table.size} values; a table has one for each "
+            "label: export again"
+        )
+    if not 2 <= layer.table_bits <= _WIDEST_VALUE:
+        raise ValueError(
+            f"{who} has table_bits {layer.table_bits}; legal for the values of its table are 2 to {_WIDEST_VALUE}: "
+            "export again"
+        )

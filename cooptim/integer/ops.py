@@ -23,6 +23,12 @@ def requantize(at: Attributes, arrays: Arrays, inputs: Sequence[np.ndarray]) -> 
     return requantized(inputs[0], **arrays)
 
 
+def words_of(arrays: Arrays) -> np.ndarray:
+    """Weights of a layer (int64): its own, or the values of its table that its labels name."""
+    found = arrays["weights"] if "weights" in arrays else arrays["table"][arrays["labels"]]
+    return found.astype(np.int64)
+
+
 def dilated(x: np.ndarray, between: Sequence[int]) -> np.ndarray:
     """x with that many zeros between neighbours of each axis."""
     if not any(between):
@@ -53,7 +59,7 @@ def conv(at: Attributes, arrays: Arrays, inputs: Sequence[np.ndarray]) -> np.nda
     batch, feature, *space = at["input_spec"]
     out_feature, in_feature, *taps = at["kernel_spec"]
     x = inputs[0].astype(np.int64).transpose(batch, *space, feature)
-    w = arrays["weights"].astype(np.int64).transpose(*taps, in_feature, out_feature)
+    w = words_of(arrays).transpose(*taps, in_feature, out_feature)
     x = dilated(x, [0, *(d - 1 for d in at["input_dilation"]), 0])
     x = padded(x, [(0, 0), *at["padding"], (0, 0)], 0)
     groups, (c_in, c_out) = at["groups"], w.shape[-2:]
@@ -73,7 +79,7 @@ def conv(at: Attributes, arrays: Arrays, inputs: Sequence[np.ndarray]) -> np.nda
 
 def dot(at: Attributes, arrays: Arrays, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """Accumulators of a matrix product; axes of the result: batched, then free ones of the left and right operand."""
-    x, w = inputs[0].astype(np.int64), arrays["weights"].astype(np.int64)
+    x, w = inputs[0].astype(np.int64), words_of(arrays)
     left, right = (x, w) if at["side"] == 0 else (w, x)
     names_l, names_r = list(range(left.ndim)), list(range(left.ndim, left.ndim + right.ndim))
     shared = [(*at["left"], *at["left_batch"]), (*at["right"], *at["right_batch"])]

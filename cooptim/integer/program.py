@@ -14,7 +14,7 @@ class Op:
     Attributes:
       inputs: how many earlier nodes; 0 for any number above none.
       attributes: name -> 'int', 'ints', 'table' (a list of lists of int) or 'float'.
-      arrays: names of its integer arrays.
+      arrays: names of its integer arrays. SHARED may take the place of `weights`.
     """
 
     inputs: int
@@ -22,6 +22,7 @@ class Op:
     arrays: tuple[str, ...] = ()
 
 
+SHARED = ("labels", "table")  # weights that are table[labels]
 _WINDOW = {"window": "ints", "strides": "ints", "padding": "table", "dilation": "ints"}
 # Axes and shapes count the batch axis; in a shape it is written -1.
 OPS: Mapping[str, Op] = {
@@ -83,7 +84,8 @@ class Node:
 class IntegerLayer:
     """One multiply-accumulate layer: words of W and I, and the node that holds its accumulators.
 
-    An accumulator counts in steps of weight_step * input_step; `accumulator_bits` hold it with its sign.
+    An accumulator counts in steps of weight_step * input_step; `accumulator_bits` hold it with its sign. Where weights
+    are labels of a table, `weight_bits` are those of a label and `table_bits` those of a value, sign included; else 0.
     """
 
     name: str
@@ -94,6 +96,7 @@ class IntegerLayer:
     weight_step: float
     input_step: float
     accumulator_bits: int
+    table_bits: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cooptim.integer.ops import words_of
 from cooptim.integer.program import IntegerNetwork, Node
 
 EXACT = 1 << 24  # float32 holds every integer up to here
@@ -72,7 +73,7 @@ def _requantize(node: Node, x: Array) -> Array:
 
 
 def _weights(node: Node) -> Array:
-    return jnp.asarray(node.arrays["weights"], jnp.float32)
+    return jnp.asarray(words_of(node.arrays), jnp.float32)
 
 
 def _conv(node: Node, x: Array) -> Array:

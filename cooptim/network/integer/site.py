@@ -6,15 +6,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.integer.ops import FUNCTIONS
+from cooptim.integer.ops import FUNCTIONS, words_of
 from cooptim.integer.program import IntegerLayer
 from cooptim.network.integer.build import Builder
 from cooptim.network.integer.value import Value, value_of
-from cooptim.network.kept import SiteKnobs, input_unit, patterned, weight_unit, weights
+from cooptim.network.kept import SiteKnobs, entries, input_unit, patterned, thresholded, weight_unit, weights
 from cooptim.network.nest import Axes
 from cooptim.relax.bitwidth import OFF_BITS, SIGN_BITS
+from cooptim.relax.codebook import labels
 from cooptim.relax.method import PLAIN, Method, spread
 
+_NARROWER = " (values of a table by the machine's mechanisms.shared_weights.decoded)"
 _WIDEST_WORD = 16  # accumulators of wider words need more than 62 bits before the shift
 
 
@@ -35,25 +37,37 @@ class Site:
 def lower_site(build: Builder, eqn: Any, site: Site, data: Value) -> tuple[Value, IntegerLayer]:
     """Accumulators of a layer on the words of its input; ValueError names a layer whose words or sums do not fit."""
     weight_bits, input_bits = (_whole(site.name, kind, bits) for kind, bits in _widths(site))
-    words, weight_step, factors = integer_weights(site, weight_bits)
+    words, weight_step, factors, stored = integer_weights(site, weight_bits)
     input_step = float(input_unit(site.knobs, site.method, site.signed))
     v = build.at_step(data, input_step, *_input_ends(site, input_bits, input_step))
     op, attributes = ("conv", _conv(eqn, site)) if "window_strides" in eqn.params else ("dot", _dot(eqn, site))
     least, most, bound = _reach(op, attributes, words, v)
-    needed = bound.bit_length() + 1
+    needed, table_bits = bound.bit_length() + 1, _table_bits(stored)
     if needed > build.options.accumulator_bits:
         raise ValueError(
-            f"{site.name}: {weight_bits} b weights and {input_bits} b inputs accumulate to at most {bound}, {needed} "
-            f"bits with the sign, and the accumulators have {build.options.accumulator_bits}; narrow the layer's "
-            "operands or widen the accumulators"
+            f"{site.name}: {_spelled(weight_bits, table_bits)} and {input_bits} b inputs accumulate to at most "
+            f"{bound}, {needed} bits with the sign, and the accumulators have {build.options.accumulator_bits}; narrow "
+            f"the layer's operands{_NARROWER if table_bits else ''} or widen the accumulators"
         )
-    node = build.emit(op, (v.node,), attributes, bound, site.name, weights=words.astype(np.int32))
+    node = build.emit(op, (v.node,), attributes, bound, site.name, **stored)
     shape = tuple(eqn.outvars[0].aval.shape)
     batch = attributes["output_spec"][0] if op == "conv" else _dot_batch(attributes, v, words.ndim)
     scale = weight_step * input_step * _channel_scale(site, factors, op, attributes, len(shape))
     out = value_of(node, shape, batch, scale, least, most, site.name)
-    layer = IntegerLayer(site.name, node, weight_bits, input_bits, site.signed, weight_step, input_step, needed)
+    layer = IntegerLayer(
+        site.name, node, weight_bits, input_bits, site.signed, weight_step, input_step, needed, table_bits
+    )
     return out, layer
+
+
+def _table_bits(stored: dict[str, np.ndarray]) -> int:
+    """Bits that hold each value of the table with its sign, 2 at least; 0 without a table."""
+    return max(int(np.abs(stored["table"]).max()).bit_length() + 1, 2) if "table" in stored else 0
+
+
+def _spelled(weight_bits: int, table_bits: int) -> str:
+    """How wide the weights are, for messages."""
+    return f"{weight_bits} b labels of {table_bits} b values" if table_bits else f"{weight_bits} b weights"
 
 
 def _input_ends(site: Site, bits: int, step: float) -> tuple[int, int]:
@@ -101,11 +115,11 @@ def _whole(name: str, kind: str, bits: Any) -> int:
     return int(width)
 
 
-def integer_weights(site: Site, bits: int) -> tuple[np.ndarray, float, np.ndarray | None]:
-    """(weights in steps, within their width, int64; the step; its factor for each output channel, or None).
+def integer_weights(site: Site, bits: int) -> tuple[np.ndarray, float, np.ndarray | None, dict[str, np.ndarray]]:
+    """(weights in steps, int64; the step; its factor for each output channel, or None; the arrays that are stored).
 
     In numpy, of the weights' own precision: the roundings of `relax.bitwidth.quantize`, and no program to compile for
-    each shape. Named quantizers give their own words.
+    each shape. Named quantizers give their own words, a codebook labels and a table.
     """
     given = jnp.asarray(site.weights)
     if not jnp.issubdtype(given.dtype, jnp.floating):
@@ -113,8 +127,15 @@ def integer_weights(site: Site, bits: int) -> tuple[np.ndarray, float, np.ndarra
     w = np.asarray(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
     if not np.isfinite(w).all():
         raise ValueError(f"{site.name}: {int((~np.isfinite(w)).sum())} weights are not finite; train them again")
-    if site.method.weights != "step_range":
-        return _named_weights(site, w)
+    if site.method.weights == "codebook":
+        return _shared_weights(site, w, bits)
+    plain = site.method.weights == "step_range"
+    words, step, factors = _step_weights(site, w, bits) if plain else _named_weights(site, w)
+    return words, step, factors, {"weights": words.astype(np.int32)}
+
+
+def _step_weights(site: Site, w: np.ndarray, bits: int) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """Words of the default quantizer, within their width."""
     step, range_, cut = (w.dtype.type(k) for k in (site.knobs.weight_step, site.knobs.weight_range, site.knobs.mask))
     w, factors = np.asarray(patterned(jnp.asarray(w), site.axes, site.method, bits)), None
     w = np.where(np.abs(w) > cut, w, w.dtype.type(0))
@@ -126,6 +147,27 @@ def integer_weights(site: Site, bits: int) -> tuple[np.ndarray, float, np.ndarra
     levels = np.rint(np.clip(w, -range_, range_) / step)
     top = 2 ** (bits - 1) - 1
     return np.clip(levels, -top, top).astype(np.int64), float(site.knobs.weight_step), factors
+
+
+def _shared_weights(site: Site, w: np.ndarray, bits: int) -> tuple[np.ndarray, float, None, dict[str, np.ndarray]]:
+    """Weights as labels and a table of whole steps: those of `kept.weights`, which rounds the table to the same."""
+    if bits != site.method.label_bits:
+        raise ValueError(
+            f"{site.name}: its weight width is {bits} b and its labels have {site.method.label_bits}; take a legal "
+            "design"
+        )
+    left = thresholded(patterned(jnp.asarray(w), site.axes, site.method, site.knobs.weight_bits), site.knobs.mask)
+    values, step = entries(site.knobs, left.dtype), float(site.knobs.weight_step)
+    table = np.rint(np.asarray(values, np.float64) / step)
+    if not (table == 0).any() or np.abs(table).max() >= 2 ** (_WIDEST_WORD - 1):
+        raise ValueError(
+            f"{site.name}: its table reaches {np.abs(table).max():g} steps of {step:g}; integers need a 0 and values "
+            f"of at most {_WIDEST_WORD} b: take a legal design of a machine with mechanisms.shared_weights.decoded so "
+            "narrow"
+        )
+    table = table.astype(np.int32)
+    stored = {"labels": np.asarray(labels(left, values), np.uint8), "table": table}
+    return words_of(stored), step, None, stored
 
 
 def _named_weights(site: Site, w: np.ndarray) -> tuple[np.ndarray, float, np.ndarray | None]:
