@@ -80,6 +80,10 @@ def descent_stage(
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
     begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
+    if bits is None and begin.knobs.weight_log2_scale is not None:
+        # Channels of their own range die where widths fall and thresholds rise, so that they start alike.
+        alike = tuple(jnp.zeros_like(scale) for scale in begin.knobs.weight_log2_scale)
+        begin = dataclasses.replace(begin, knobs=dataclasses.replace(begin.knobs, weight_log2_scale=alike))
     begin = dataclasses.replace(begin, knobs=best_hardware(task, begin, free_phase(task.layers), period))
     moving = tuple(
         n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range")
@@ -148,7 +152,8 @@ def _finetuned(  # type: ignore[no-untyped-def]
     best: Priced | None = None
     goal = aims[-1].val_accuracy
     for attempt, limits in enumerate(aims):
-        end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths)
+        hold = _holds(aims, attempt)
+        end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold)
         design = one.design
         if limits.energy_pj != aims[-1].energy_pj:
             continue
@@ -158,21 +163,29 @@ def _finetuned(  # type: ignore[no-untyped-def]
     return best
 
 
-def _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths):  # type: ignore[no-untyped-def]
+def _holds(aims: list[Limits], attempt: int) -> bool:
+    """Whether a round of fine-tuning keeps what is pruned: every one at the energy budget but the first."""
+    return attempt > 0 and aims[-1].energy_pj is not None and aims[attempt - 1].energy_pj == aims[-1].energy_pj
+
+
+def _finetune(  # type: ignore[no-untyped-def]
+    task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold=False
+):
     """(state, priced design) after weights and steps moved under the design's widths and masks, and the last repair."""
     plan = task.plan
     phase = frozen_phase(design.weight_bits, design.input_bits)
     knobs = task.space.encode(jax.tree.map(jnp.asarray, design))
     # Copies, for a step donates them: the design, whose margins are the knobs' own arrays, may be the best in the end.
+    begin = task.network.harden(end.params, design) if hold else end.params
     params, state, knobs, multipliers, key = jax.tree.map(
-        lambda leaf: jnp.array(leaf, copy=True), (end.params, end.state, knobs, end.multipliers, end.key)
+        lambda leaf: jnp.array(leaf, copy=True), (begin, end.state, knobs, end.multipliers, end.key)
     )
     begin = dataclasses.replace(init_state(params, state, knobs, task.seed + 1), multipliers=multipliers, key=key)
     target = np.log([limits.energy_pj or 1.0, limits.latency_ns, limits.area_mm2 or 1.0])
     stage = Stage(
         f"{name}-finetune{attempt}", plan.finetune_steps, 0.5 * plan.descent_weight_rate, _QUANTIZER, phase,
         log_start=target, log_target=target, active=np.asarray([limits.energy_pj is not None, 0.0, 0.0], float),
-        travel=False, anneal=False, period_ns=limits.latency_ns, order=attempt + 1,
+        travel=False, anneal=False, period_ns=limits.latency_ns, order=attempt + 1, hold=hold,
     )  # fmt: skip
     tuned, phase, _ = run_stage(task, stage, begin, checkpoints, progress)
     held = _held(task, tuned, phase, design)

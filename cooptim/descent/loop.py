@@ -37,6 +37,7 @@ class Stage:
       phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
       order: which order of the batches, so that rounds differ.
       taught: whether the teacher's outputs count, where the plan asks for them.
+      hold: whether a weight that is just zero, as pruned ones are in hardened parameters, stays zero.
       refit: what the knobs become at that moment: the hardware fitted to widths that no longer move.
     """
 
@@ -54,10 +55,12 @@ class Stage:
     period_ns: float = 0.0
     order: int = 0
     taught: bool = True
+    hold: bool = False
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
 _STEPS = ("log2_step", "log2_scale")
+_CHANNELS = "weight_log2_scale"  # stands while widths are learned: with both free, factors run off and channels die
 
 
 def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) -> Control:
@@ -76,7 +79,7 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
     rates = {name: 0.0 for name in knob_names(knobs)}
     held = plan.frozen_rate_share if float(phase.frozen) > 0.5 else 1.0
     for name in stage.moving:
-        if name in rates:
+        if name in rates and not (name == _CHANNELS and stage.freeze and float(phase.frozen) < 0.5):
             rates[name] = late * getattr(plan.knob_rates, name) * (held if name.endswith(_STEPS) else 1.0)
     f: Any = np.float32  # numpy scalars travel to a program faster than arrays made one by one
     return Control(
@@ -89,6 +92,7 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
         penalty=f(plan.penalty),
         period_ns=f(stage.period_ns),
         distill_weight=f(plan.distill_weight if stage.taught else 0.0),
+        hold=f(stage.hold),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from cooptim.cost.evaluate import evaluate
@@ -58,6 +59,7 @@ class Control:
     penalty: Float[Array, ""]
     period_ns: Float[Array, ""]
     distill_weight: Float[Array, ""]  # of the teacher's outputs in the loss, where a step gets a lesson
+    hold: Float[Array, ""] | float = 0.0  # 1: a weight that can be pruned and is just zero stays zero
 
 
 @jax.tree_util.register_dataclass
@@ -136,6 +138,15 @@ def make_loss(
     return loss
 
 
+def without_pruned(network: Network, params: Any, update: Any, hold: Float[ArrayLike, ""]) -> Any:
+    """The update without its part in weights that are zero and have a threshold, where `hold` is 1."""
+    leaves, structure = jax.tree.flatten(update)
+    weights = jax.tree.leaves(params)
+    for leaf in {leaf for leaf, *_ in network.masked_leaves}:
+        leaves[leaf] = jnp.where((hold > 0.5) & (weights[leaf] == 0), 0.0, leaves[leaf]).astype(leaves[leaf].dtype)
+    return jax.tree.unflatten(structure, leaves)
+
+
 def make_step(
     network: Network,
     space: DesignSpace,
@@ -164,6 +175,7 @@ def make_step(
         state, c, (task, hits, log_cost, design, stats) = aux
         w_update, weight_moments = _WEIGHTS.update(g_weights, old.weight_moments)
         k_update, knob_moments = _KNOBS.update(g_knobs, old.knob_moments)
+        w_update = without_pruned(network, old.params, w_update, control.hold)
         params = jax.tree.map(lambda p, u: p - control.weight_rate * u, old.params, w_update)
         knobs = jax.tree.map(lambda p, rate, u: p - rate * u, old.knobs, control.knob_rates, k_update)
         multipliers = raise_multipliers(old.multipliers, c, control.dual_rate) * control.budgets.active

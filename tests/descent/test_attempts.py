@@ -91,7 +91,7 @@ def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with
 ):
     begun = []
 
-    def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths):
+    def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold):
         begun.append((end, design))
         return f"end{attempt}", SimpleNamespace(val_accuracy=rounds[attempt], design=f"design{attempt}")
 

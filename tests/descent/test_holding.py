@@ -1,0 +1,112 @@
+"""What stands still in which stage: pruned weights in later rounds of fine-tuning, channel factors while widths move."""
+
+import dataclasses
+import inspect
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import cooptim
+from cooptim.data.dataset import split_dataset
+from cooptim.descent import descend
+from cooptim.descent.finalize import Limits
+from cooptim.descent.loop import Stage, control_at
+from cooptim.descent.plan import Plan, quick_plan
+from cooptim.descent.step import init_state, without_pruned
+from cooptim.descent.task import build_task
+from cooptim.design.knobs import free_phase, frozen_phase, knob_names
+
+
+class Two(nnx.Module):
+    """Two dense layers of 4 x 4 and 4 x 3."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.a, self.b = nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        """Logits of [image, 4]."""
+        return self.b(nnx.relu(self.a(x)))
+
+
+@pytest.fixture(scope="module")
+def task():
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(size=(60, 4)).astype(np.float32), rng.integers(0, 3, 60)
+    data = split_dataset("noise", (x, y), (x[:20], y[:20]), 0.2, 0)
+    network = cooptim.trace(Two(nnx.Rngs(0)), data.sample)
+    plan = dataclasses.replace(quick_plan(), per_channel=True)
+    return build_task(network, cooptim.load_machine("envision"), data, plan, 0, network.params, network.state)
+
+
+def _with_zeros(params):
+    """The parameters with three weights and a bias of layer a at zero."""
+    kernel = params["a"]["kernel"].at[0, :3].set(0.0)
+    return {**params, "a": {"kernel": kernel, "bias": params["a"]["bias"].at[0].set(0.0)}}
+
+
+def test_an_update_leaves_out_zero_weights_and_nothing_else(task):
+    params = _with_zeros(task.network.params)
+    update = jax.tree.map(jnp.ones_like, params)
+    held = without_pruned(task.network, params, update, jnp.asarray(1.0))
+    expected = np.ones((4, 4))
+    expected[0, :3] = 0.0
+    np.testing.assert_array_equal(held["a"]["kernel"], expected)
+    # Biases start at zero and have no threshold: they go on.
+    assert all(np.all(np.asarray(leaf) == 1.0) for leaf in (held["a"]["bias"], held["b"]["bias"], held["b"]["kernel"]))
+    free = without_pruned(task.network, params, update, jnp.asarray(0.0))
+    assert all(np.all(np.asarray(leaf) == 1.0) for leaf in jax.tree.leaves(free))
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_step_keeps_what_is_pruned_where_its_stage_says_so(task, hold):
+    params = _with_zeros(task.network.params)
+    knobs = task.init(2.0 * jnp.ones(2), 2.0 * jnp.ones(2), 4.0, 4.0)
+    phase = frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
+    stage = Stage("round", 10, 1e-2, (), phase, period_ns=1e6, hold=hold)
+    state = init_state(jax.tree.map(jnp.array, params), task.network.state, knobs, 0)
+    for step in range(3):  # Adam goes on by its moments, too
+        control = control_at(task.plan, stage, state.knobs, step, phase)
+        state, _ = task.step(state, control, *task.data.batch(0, step, 16))
+    kernel = np.asarray(state.params["a"]["kernel"])
+    assert np.all(kernel[0, :3] == 0.0) == hold
+    moved = kernel != np.asarray(params["a"]["kernel"])
+    assert moved[1:].sum() >= 8  # a rectifier that is off, or a weight beyond its range, moves none of its own
+
+
+def test_rounds_at_the_budget_hold_what_is_pruned_once_the_budget_was_met(monkeypatch):
+    held = []
+
+    def pretend(task, end, design, limits, name, attempt, *rest):
+        held.append((limits.energy_pj, rest[-1]))
+        return end, SimpleNamespace(val_accuracy=0.9, design=design)
+
+    monkeypatch.setattr(descend, "_finetune", pretend)
+    finetuned = inspect.unwrap(descend._finetuned)
+    for energies, expected in (
+        ((60.0, 50.0, 50.0, 50.0), [False, False, True, True]),  # on the way down weights may still return
+        ((50.0, 50.0), [False, True]),
+        ((None, None), [False, False]),  # a uniform width prunes nothing
+    ):
+        held.clear()
+        aims = [Limits(energy, 1e3, None, 0.98) for energy in energies]
+        finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True)
+        assert held == list(zip(energies, expected, strict=True))
+
+
+def test_channel_factors_stand_while_a_descent_learns_widths(task):
+    knobs = task.init(jnp.ones(2), jnp.ones(2))
+    free, frozen = free_phase(2), frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
+
+    def rates(phase, freeze):
+        stage = Stage("descent", 10, 1e-2, knob_names(knobs), phase, freeze=freeze)
+        return control_at(Plan(), stage, knobs, 0, phase).knob_rates
+
+    assert all(rate == 0.0 for rate in rates(free, True).weight_log2_scale)
+    assert rates(free, True).weight_log2_step == np.float32(Plan().knob_rates.weight_log2_step)
+    slow = Plan().frozen_rate_share * Plan().knob_rates.weight_log2_scale
+    assert all(rate == np.float32(slow) for rate in rates(frozen, True).weight_log2_scale)
+    assert all(rate == np.float32(slow) for rate in rates(frozen, False).weight_log2_scale)
