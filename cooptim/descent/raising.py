@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from cooptim.design.design import Design
+from cooptim.network.plan import Site
 from cooptim.network.trace import Network
 from cooptim.relax.codebook import shared
-from cooptim.relax.method import method_of
+from cooptim.relax.method import method_of, spread
 
+_ROUNDED = ("step_range", "lsq")  # methods that round to multiples of a step
 _BELOW = 1.0 - 2.0**-7  # less than the next number below, in any type that holds weights
 
 
@@ -27,8 +29,6 @@ def raised_thresholds(
     """
     cut = np.asarray(design.threshold, np.float64)
     methods = [method_of(design.methods, row) for row in range(len(cut))]
-    rounds = np.array([method.weights == "step_range" and not method.scaled for method in methods])
-    zero_to = np.maximum(cut, np.where(rounds, 0.5 * np.asarray(design.weight_step, np.float64), 0.0))
 
     def named(row: int, w: np.ndarray) -> np.ndarray:
         """Where the nearest value of the layer's table, if it has one, is not 0."""
@@ -39,11 +39,13 @@ def raised_thresholds(
 
     left: dict[int, list[np.ndarray]] = {}
     leaves = jax.tree.leaves(network.harden(params, design))
-    for leaf, rows, _ in network.masked_leaves:
-        each = np.asarray(leaves[leaf], np.float64).reshape(rows.size, -1)
-        for row, w in zip(rows.ravel(), each, strict=True):
+    for leaf, rows, site in network.masked_leaves:
+        values = np.asarray(leaves[leaf], np.float64)
+        each = values.reshape(rows.size, *values.shape[rows.ndim :])
+        for row, w in zip(rows.ravel().tolist(), each, strict=True):
             if cut[row] > 0:
-                left.setdefault(int(row), []).append(np.abs(w[named(int(row), w) & (np.abs(w) > zero_to[row])]))
+                zero_to = np.maximum(cut[row], _rounded_to_zero(design, row, site, w.shape))
+                left.setdefault(row, []).append(np.abs(w[named(row, w) & (np.abs(w) > zero_to)]))
     kept = {row: np.sort(np.concatenate(parts))[::-1] for row, parts in left.items()}
 
     def thresholds(share: float) -> Float[np.ndarray, "layer"]:
@@ -54,3 +56,16 @@ def raised_thresholds(
         return found.astype(np.asarray(design.threshold).dtype)
 
     return thresholds
+
+
+def _rounded_to_zero(design: Design, row: int, site: Site, shape: tuple[int, ...]) -> Any:
+    """Largest magnitudes that rounding makes zero, half a step of their channel; 0 where that cannot be told."""
+    method, step = method_of(design.methods, row), np.asarray(design.weight_step, np.float64)[row]
+    if method.weights not in _ROUNDED:
+        return 0.0
+    if not method.scaled:
+        return 0.5 * step
+    if design.weight_scale is None or site.axes is None or not site.intact:
+        return 0.0
+    scale = jnp.asarray(design.weight_scale[row])
+    return 0.5 * step * np.asarray(spread(scale, shape, site.axes.channels), np.float64)

@@ -17,6 +17,7 @@ from cooptim.relax.method import Method
 from cooptim.relax.rounding import clip_ste
 
 MIN_BITS = 2.0  # ternary weights, four input levels; one bit of weights, their sign, is for datapaths of nothing else
+_TERNARY_SPAN = 8.0  # octaves below the range in which a ternary layer's threshold may lie: half a step of 8 bits
 Widest = float | tuple[float, float]  # of both operands, or of weights and inputs [bit]
 AnyKnobs = TypeVar("AnyKnobs", bound=OperandKnobs)
 
@@ -134,12 +135,16 @@ def projected_operands(
     weight_log2_step = steps(knobs.weight_log2_step, knobs.weight_log2_range, 1.0, most_w)
     if any(labels := [m.label_bits is not None for m in methods]):
         weight_log2_step = jnp.where(np.asarray(labels), knobs.weight_log2_step, weight_log2_step)
+    # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
+    least_threshold = weight_log2_step - 1.0
+    if any(own := [m.weights == "ternary" for m in methods]):
+        # Its step is its range, and what it spares follows from its weights.
+        least_threshold = jnp.where(np.asarray(own), knobs.weight_log2_range - _TERNARY_SPAN, least_threshold)
     return dataclasses.replace(
         knobs,
         weight_log2_step=weight_log2_step,
         input_log2_step=steps(knobs.input_log2_step, knobs.input_log2_range, signed, most_i),
-        # Below half a step a threshold prunes nothing that rounding spares, and would get no gradient.
-        log2_threshold=jnp.clip(knobs.log2_threshold, weight_log2_step - 1.0, knobs.weight_log2_range),
+        log2_threshold=jnp.clip(knobs.log2_threshold, least_threshold, knobs.weight_log2_range),
     )
 
 

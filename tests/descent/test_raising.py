@@ -79,7 +79,23 @@ def test_a_layer_that_is_dead_already_stays_as_it_is(network, design):
 
 def test_a_step_of_channels_is_no_step_of_the_tensor(network, design):
     wide = dataclasses.replace(design, weight_step=jnp.array([0.1, 9.0]))  # half a step is 4.5: 5, 6 and 7 are left
-    channels = dataclasses.replace(wide, methods=(Method(), Method(per_channel=True)))  # all four are
+    channels = dataclasses.replace(
+        wide, methods=(Method(), Method(per_channel=True)), weight_scale=(jnp.zeros(0), jnp.array([0.1]))
+    )  # 0.45: all four are
     # ceil(0.3 * 3) = 1 and ceil(0.3 * 4) = 2
     assert kept(raised_thresholds(network, network.params, wide)(0.3))[1] == 1
     assert kept(raised_thresholds(network, network.params, channels)(0.3))[1] == 2
+
+
+@pytest.mark.parametrize("weights", ["step_range", "lsq"])
+def test_what_rounds_to_zero_in_its_own_channel_does_not_count(network, design, weights):
+    scaled = dataclasses.replace(
+        design,
+        threshold=jnp.array([0.05, 0.5]),
+        methods=(Method(weights, per_channel=True), Method()),
+        weight_scale=(jnp.array([4.0, 2.0, 16.0, 1.0]), jnp.zeros(0)),
+    )
+    # Half a step of 0.1 in each column: 0.2, 0.1, 0.8, 0.05. Left are 0.5; 0.2 and 0.6; none of 0.3 and 0.7; 0.4 and 0.8.
+    raised = raised_thresholds(network, network.params, scaled)
+    np.testing.assert_allclose(raised(3 / 5)[0], 0.5, rtol=0.01)  # the largest three are 0.8, 0.6, 0.5
+    np.testing.assert_allclose(raised(1.0)[0], 0.2, rtol=0.01)

@@ -12,7 +12,7 @@ from cooptim.descent.budget import _narrowest_bits
 from cooptim.descent.moves import width_moves
 from cooptim.design.knobs import frozen_phase, knob_names
 from cooptim.design.legal import snap, violations
-from cooptim.design.operands import held_ranges
+from cooptim.design.operands import held_ranges, projected_operands
 from cooptim.design.space import DesignSpace
 from cooptim.export.design_file import load_design, save_design
 from cooptim.hardware.mechanisms import Mechanisms, least_bits
@@ -173,3 +173,21 @@ def test_a_blend_has_any_width_until_it_is_frozen_and_keeps_its_range_then():
         * np.array([0.5 / 15, 1])
         / np.array([float(found.weight_step[0]), 1]),
     )
+
+
+def test_a_step_leaves_the_threshold_of_a_ternary_design_where_it_is():
+    """Its step is its range, so that half a step would be a threshold that prunes all but the largest weights."""
+    ternary = space_with("envision", Method("ternary"), Method())
+    found = ternary.decode(ternary.init(MOST, MOST, 4.0, 4.0), 0.05)
+    design = dataclasses.replace(found, threshold=jnp.array([0.03, 0.2]))
+    assert design.weight_step[0] == design.weight_range[0] == 0.5
+    phase = frozen_phase(design.weight_bits, design.input_bits)
+
+    def after(design):
+        held = projected_operands(ternary.encode(design), SIGNED, ternary.most_bits, ternary.methods)
+        return ternary.decode(held, 0.05, phase).threshold
+
+    np.testing.assert_allclose(after(design), [0.03, 0.2], rtol=1e-6)
+    half = 0.5 * float(design.weight_step[1])
+    low = after(dataclasses.replace(design, threshold=jnp.array([1e-6, 1e-6])))
+    np.testing.assert_allclose(low, [0.5 / 256, half], rtol=1e-5)  # within reach of the ramp, and half a step
