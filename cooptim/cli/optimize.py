@@ -69,10 +69,12 @@ def plan(options: argparse.Namespace) -> Plan | None:
         raise ValueError(f"--distill {options.distill:g}: write a share of the loss from 0 to 1, such as 0.5")
     if options.steps is not None and options.steps < 1:
         raise ValueError(f"--steps {options.steps}: at least 1")
+    if options.finetune is not None and options.finetune < 1:
+        raise ValueError(f"--finetune {options.finetune}: at least 1")
     if options.steps is None and not options.quick:
         return None
     steps = options.steps if options.steps is not None else 20
-    shorter = Plan(float_steps=steps, steps=steps, finetune_steps=max(1, steps // 4), **training(options))
+    shorter = Plan(float_steps=steps, steps=steps, **({"finetune_steps": max(1, steps // 4)} | training(options)))
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter
 
 
@@ -85,9 +87,13 @@ def completed(lengths: Plan | None, options: argparse.Namespace, images: int) ->
 
 
 def training(options: argparse.Namespace) -> dict[str, Any]:
-    """Fields of the plan that say what training does to images and words, who teaches, and what goes wrong in it."""
+    """Fields of the plan beside lengths: what training does to images and words, who teaches, what goes wrong in it.
+
+    The length of fine-tuning is among them where it is said: it goes with any other.
+    """
     wrong = {"errors": options.errors, "error_map": options.error_map}
-    return {"augment": options.augment, "distill_weight": options.distill, **methods(options), **wrong}
+    said = {} if options.finetune is None else {"finetune_steps": options.finetune}
+    return {"augment": options.augment, "distill_weight": options.distill, **methods(options), **wrong, **said}
 
 
 def methods(options: argparse.Namespace) -> dict[str, Any]:

@@ -158,6 +158,10 @@ def _lengths(parser: argparse.ArgumentParser) -> None:
         "or one chip whose stuck cells stay; default %(default)s",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="steps of float training and of each descent")
+    parser.add_argument(
+        "--finetune", type=int, metavar="STEPS", help="steps of each round of fine-tuning; default: a quarter of "
+        "--steps, or by the data set. Designs near their bound gain from several thousand",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
 
 

@@ -232,6 +232,13 @@ def test_optimize_trains_as_asked_at_default_and_at_given_lengths(run, here, fak
         assert (plan.steps, plan.distill_weight, plan.augment) == (steps, 0.5, "crop_flip")
 
 
+def test_optimize_fine_tunes_as_long_as_asked_whatever_else_is_said(run, here, fake_optimize):
+    train = ("optimize", "--model", "own_nets:net", "--out", "a", "--finetune", "700")
+    for lengths, steps in (((), Plan().steps), (("--steps", "800"), 800)):
+        assert run(*train, *lengths)[0] == 0
+        assert (fake_optimize["plan"].steps, fake_optimize["plan"].finetune_steps) == (steps, 700)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -241,6 +248,7 @@ def test_optimize_trains_as_asked_at_default_and_at_given_lengths(run, here, fak
         (("--latency", "0ms"), "not above 0"),
         (("--drop", "nan"), "points of accuracy"),
         (("--steps", "0"), "at least 1"),
+        (("--finetune", "0"), "--finetune 0: at least 1"),
         (("--distill", "1.5"), "--distill 1.5: write a share of the loss from 0 to 1"),
         (("--distill", "nan"), "--distill nan: write a share"),
         (("--out", "own_nets.py/run"), "output directory own_nets.py/run: cannot be written"),

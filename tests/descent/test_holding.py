@@ -1,4 +1,4 @@
-"""What stands still in which stage: pruned weights in later rounds of fine-tuning, channel factors while widths move."""
+"""What stands still in which stage: pruned weights in late rounds of fine-tuning, channel factors while widths move."""
 
 import dataclasses
 import inspect

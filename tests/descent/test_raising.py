@@ -95,7 +95,7 @@ def test_what_rounds_to_zero_in_its_own_channel_does_not_count(network, design, 
         methods=(Method(weights, per_channel=True), Method()),
         weight_scale=(jnp.array([4.0, 2.0, 16.0, 1.0]), jnp.zeros(0)),
     )
-    # Half a step of 0.1 in each column: 0.2, 0.1, 0.8, 0.05. Left are 0.5; 0.2 and 0.6; none of 0.3 and 0.7; 0.4 and 0.8.
+    # Half a step of 0.1 in each column: 0.2, 0.1, 0.8, 0.05. Left are 0.5; 0.2, 0.6; none of 0.3, 0.7; 0.4, 0.8.
     raised = raised_thresholds(network, network.params, scaled)
     np.testing.assert_allclose(raised(3 / 5)[0], 0.5, rtol=0.01)  # the largest three are 0.8, 0.6, 0.5
     np.testing.assert_allclose(raised(1.0)[0], 0.2, rtol=0.01)
