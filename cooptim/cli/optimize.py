@@ -74,7 +74,8 @@ def plan(options: argparse.Namespace) -> Plan | None:
     if options.steps is None and not options.quick:
         return None
     steps = options.steps if options.steps is not None else 20
-    shorter = Plan(float_steps=steps, steps=steps, **({"finetune_steps": max(1, steps // 4)} | training(options)))
+    fields: dict[str, Any] = {"finetune_steps": max(1, steps // 4)} | training(options)
+    shorter = Plan(float_steps=steps, steps=steps, **fields)
     return dataclasses.replace(shorter, attempts=1, uniform_bits=(4,), settle_steps=20) if options.quick else shorter
 
 

@@ -143,7 +143,9 @@ def without_pruned(network: Network, params: Any, update: Any, hold: Float[Array
     leaves, structure = jax.tree.flatten(update)
     weights = jax.tree.leaves(params)
     for leaf in {leaf for leaf, *_ in network.masked_leaves}:
-        leaves[leaf] = jnp.where((hold > 0.5) & (weights[leaf] == 0), 0.0, leaves[leaf]).astype(leaves[leaf].dtype)
+        leaves[leaf] = jnp.where((jnp.asarray(hold) > 0.5) & (weights[leaf] == 0), 0.0, leaves[leaf]).astype(
+            leaves[leaf].dtype
+        )
     return jax.tree.unflatten(structure, leaves)
 
 
