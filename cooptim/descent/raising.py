@@ -51,8 +51,9 @@ def raised_thresholds(
     def thresholds(share: float) -> Float[np.ndarray, "layer"]:
         found = cut.copy()
         for row, w in kept.items():
-            if w.size:
-                found[row] = max(cut[row], _BELOW * w[max(int(np.ceil(share * w.size)), 1) - 1])
+            keep = max(int(np.ceil(share * w.size)), 1)
+            if keep < w.size:  # the largest that goes, so that weights that lie close together part
+                found[row] = max(cut[row], w[keep] if w[keep] < w[0] else _BELOW * w[0])
         return found.astype(np.asarray(design.threshold).dtype)
 
     return thresholds
