@@ -2,8 +2,8 @@
 
 One float parent; one joint descent for each share of the bound asked for, with the default plan. Validation only: the
 test set stays untouched. Usage:
-    python experiments/fashion_mnist/run.py --data DIR [--shares 0.72 0.76 0.8] [--steps N] [--batch 64]
-        [--distill 0.5] [--temperature 4]
+    python experiments/fashion_mnist/run.py --data DIR [--shares 0.72 0.76 0.8] [--steps N] [--finetune N]
+        [--batch 64] [--distill 0.5] [--temperature 4] [--per-channel]
 DIR holds the four IDX files. Prints one row a share.
 """
 
@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.72, 0.76, 0.8])
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--finetune", type=int, help="steps of a round of fine-tuning")
+    parser.add_argument("--per-channel", action="store_true")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -42,7 +44,8 @@ def main() -> None:
     machine = cooptim.load_machine("envision")
     network = cooptim.trace(LeNet5(rngs=nnx.Rngs(args.seed)), data.x_train[:1])
     plan = plan_for(len(data.x_train))
-    plan = dataclasses.replace(plan, steps=args.steps or plan.steps, batch=args.batch)
+    lengths = {"steps": args.steps or plan.steps, "finetune_steps": args.finetune or plan.finetune_steps}
+    plan = dataclasses.replace(plan, batch=args.batch, per_channel=args.per_channel, **lengths)
     plan = dataclasses.replace(plan, distill_weight=args.distill, distill_temperature=args.temperature)
     task = build_task(network, machine, data, plan, args.seed, network.params, network.state)
     params, state = float_parent(task, task.network.params, task.network.state, None, None)
