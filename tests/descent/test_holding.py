@@ -110,3 +110,15 @@ def test_channel_factors_stand_while_a_descent_learns_widths(task):
     slow = Plan().frozen_rate_share * Plan().knob_rates.weight_log2_scale
     assert all(rate == np.float32(slow) for rate in rates(frozen, True).weight_log2_scale)
     assert all(rate == np.float32(slow) for rate in rates(frozen, False).weight_log2_scale)
+
+
+def test_channel_factors_start_alike_where_widths_are_learned_and_calibrated_where_they_are_held(task):
+    params, state = task.network.params, task.network.state
+    limits = Limits(None, 1e9, None, 0.0)
+    begun = {bits: descend.descent_stage(task, params, state, limits, "joint0", bits)[1] for bits in (None, 4)}
+    assert all(np.all(np.asarray(scale) == 0.0) for scale in begun[None].knobs.weight_log2_scale)
+    columns = np.max(np.abs(np.asarray(params["a"]["kernel"])), axis=0)
+    np.testing.assert_allclose(
+        begun[4].knobs.weight_log2_scale[0] - np.max(begun[4].knobs.weight_log2_scale[0]),
+        np.log2(columns / columns.max()), atol=1e-5,
+    )  # fmt: skip
