@@ -133,3 +133,44 @@ def test_the_move_that_saves_most_of_those_that_can_be_built_is_named(task, monk
     move, saving, count = finalize.best_move(task, None, None, START, LIMITS)
     # 60 pJ before: 55 saves a twelfth; what costs as much or more saves nothing, and nothing is not less than nothing
     assert (move and move.name, count) == (taken, 3) and saving == pytest.approx(1 / 12 if taken else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("least", "accepted", "taken", "measured"),
+    [
+        (0.0, 1.0, "d", 2),  # the start and d
+        (0.0, 0.9, "b", 3),  # d loses the accuracy; a and c are not asked
+        (0.0, 0.8, None, 4),  # all that save are asked, and c costs more
+        (0.05, 0.8, None, 3),  # a saves 4 %
+        (0.09, 0.9, None, 2),  # b saves 8.3 %
+    ],
+)
+def test_accuracies_are_measured_from_the_move_that_saves_most_on(task, monkeypatch, least, accepted, taken, measured):
+    """60 pJ before; moves to 57.5, 55, 62.5 and 50 pJ; those that prune beyond `accepted` lose the accuracy."""
+    asked = []
+
+    def accuracy(params, state, design, *_):
+        asked.append(design)
+        return float(design.threshold[0] <= accepted + 1e-9), 0.0
+
+    cuts = {"a": 0.85, "b": 0.9, "c": 0.75, "d": 1.0}
+    moves = [Move(name, cut(both, both), True) for name, both in cuts.items()]
+    for name, found in {
+        "hardware_moves": lambda *_: [],
+        "mode_moves": lambda *_: [],
+        "width_moves": lambda space, design, by: moves if by < 0 else [],
+        "legal_moves": lambda space, moves: moves,
+    }.items():
+        monkeypatch.setattr(finalize, name, found)
+    none = types.SimpleNamespace(energy_pj=np.zeros(0), latency_ns=np.zeros(0))
+    one = TwoLayers(types.SimpleNamespace(accuracy=accuracy))
+    object.__setattr__(one, "space", None)
+    object.__setattr__(one, "faults", None)
+    object.__setattr__(one, "pricer", types.SimpleNamespace(many=lambda *_: none))
+    priced = lambda task, params, state, design, period_ns: (  # noqa: E731
+        types.SimpleNamespace(total_energy_pj=energy_pj(design), total_latency_ns=1.0), None
+    )  # fmt: skip
+    monkeypatch.setattr(finalize, "price", priced)
+    move, saving, count = finalize.best_move(one, None, None, START, LIMITS, least)
+    assert ((move and move.name), len(asked), count) == (taken, measured, 4)
+    assert saving == pytest.approx({"d": 1 / 6, "b": 1 / 12, None: least}[taken])
