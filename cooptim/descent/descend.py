@@ -146,21 +146,28 @@ def _finetuned(  # type: ignore[no-untyped-def]
 ):
     """The best of several rounds of fine-tuning on validation data, each on from the last.
 
-    Each ends within its own of `aims`; only what is within the last counts. The first such round that keeps the
-    accuracy ends it, and so does one after which the best still misses by `give_up`.
+    Each ends within its own of `aims`; only what is within the last counts. Under an energy budget all rounds are run,
+    for the first that keeps the accuracy may owe it to few images. Without one the first ends it, and so does one after
+    which the best still misses by `give_up`: a uniform width is chosen by whether it keeps the accuracy at all.
     """
     best: Priced | None = None
-    goal = aims[-1].val_accuracy
+    goal, budgeted = aims[-1].val_accuracy, aims[-1].energy_pj is not None
     for attempt, limits in enumerate(aims):
         hold = _holds(aims, attempt)
         end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold)
         design = one.design
         if limits.energy_pj != aims[-1].energy_pj:
             continue
-        best = one if best is None or one.val_accuracy > best.val_accuracy else best
-        if best.val_accuracy >= goal or best.val_accuracy <= goal - give_up:
+        best = one if best is None or _merit(one, goal) > _merit(best, goal) else best
+        if not budgeted and best.val_accuracy >= goal or best.val_accuracy <= goal - give_up:
             break
     return best
+
+
+def _merit(one: Priced, goal: float) -> tuple[bool, float]:
+    """What a round is judged by: the validation loss where it keeps the accuracy, for that ties less, else accuracy."""
+    keeps = one.val_accuracy >= goal
+    return keeps, -one.val_loss if keeps else one.val_accuracy
 
 
 def _holds(aims: list[Limits], attempt: int) -> bool:

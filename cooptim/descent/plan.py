@@ -45,10 +45,11 @@ class Plan:
 
     Attributes:
       float_steps: of the float parent. steps: of one descent (uniform, pruned, joint). finetune_steps: after the snap.
-      finetune_tries: rounds of fine-tuning, more than one only while the accuracy is missed. A uniform width that still
-        misses it by 2.5 points is given up after any round, for a wider one takes its place; the widest, pruned and
-        joint designs get them all (`cooptim.descent.descend.patience`). A descent that ends over 5 % above its energy
-        budget is cut down to it in so many steps with a round after each, and may take as many rounds at the budget.
+      finetune_tries: rounds of fine-tuning. Designs with an energy budget get them all, and the one of least
+        validation loss among those that keep the accuracy is taken. A uniform width gets more than one only while the
+        accuracy is missed, and one that still misses it by 2.5 points is given up after any round, for a wider one
+        takes its place; the widest gets them all (`cooptim.descent.descend.patience`). A descent that ends over 5 %
+        above its energy budget is cut down to it in so many steps with a round after each, then come as many at it.
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.

@@ -76,30 +76,35 @@ def test_a_penalty_of_zero_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "how", "tries", "taken"),
+    ("energy_pj", "rounds", "how", "tries", "taken"),
     [
-        ([0.97, 0.99, 0.98], {}, 2, 0.99),
-        ([0.97, 0.96, 0.95], {}, 3, 0.97),
-        ([0.99, 1.0, 1.0], {}, 1, 0.99),
-        ([0.90, 0.91, 0.99], {}, 3, 0.99),
-        ([0.90, 0.99, 0.99], {"give_up": 0.02}, 1, 0.90),  # 0.08 below the limit
-        ([0.97, 0.90, 0.99], {"give_up": 0.02}, 3, 0.99),  # the best, not the last, is within reach
+        (None, [(0.97, 0.5), (0.99, 0.4), (0.98, 0.3)], {}, 2, 1),  # the first that keeps 0.98
+        (None, [(0.99, 0.5), (1.0, 0.4), (1.0, 0.3)], {}, 1, 0),
+        (None, [(0.97, 0.3), (0.96, 0.2), (0.95, 0.1)], {}, 3, 0),  # else the most accurate
+        (None, [(0.90, 0.5), (0.91, 0.4), (0.99, 0.3)], {}, 3, 2),
+        (None, [(0.90, 0.5), (0.99, 0.4), (0.99, 0.3)], {"give_up": 0.02}, 1, 0),  # 0.08 below the limit
+        (None, [(0.97, 0.5), (0.90, 0.4), (0.99, 0.3)], {"give_up": 0.02}, 3, 2),  # the best, not the last, is in reach
+        (50.0, [(0.99, 0.5), (0.98, 0.3), (1.0, 0.4)], {}, 3, 1),  # the least loss of those that keep it
+        (50.0, [(0.97, 0.1), (0.99, 0.5), (0.96, 0.1)], {}, 3, 1),
+        (50.0, [(0.96, 0.1), (0.97, 0.5), (0.90, 0.1)], {}, 3, 1),
     ],
 )
-def test_fine_tuning_ends_with_the_first_round_that_keeps_the_accuracy_else_with_the_best(
-    monkeypatch, rounds, how, tries, taken
+def test_all_rounds_at_a_budget_are_run_and_without_one_the_first_that_keeps_the_accuracy_ends_it(
+    monkeypatch, energy_pj, rounds, how, tries, taken
 ):
     begun = []
 
     def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold):
         begun.append((end, design))
-        return f"end{attempt}", SimpleNamespace(val_accuracy=rounds[attempt], design=f"design{attempt}")
+        accuracy, loss = rounds[attempt]
+        return f"end{attempt}", SimpleNamespace(val_accuracy=accuracy, val_loss=loss, design=f"design{attempt}")
 
     monkeypatch.setattr(descend, "_finetune", pretend)
+    monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
     finetuned = inspect.unwrap(descend._finetuned)
-    aims = [Limits(50.0, 1e3, None, 0.98)] * 3
+    aims = [Limits(energy_pj, 1e3, None, 0.98)] * 3
     best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, **how)
-    assert best.val_accuracy == taken
+    assert best.design == f"design{taken}"
     on_from_the_last = [("end", "design"), ("end0", "design0"), ("end1", "design1")]
     assert begun == on_from_the_last[:tries]
 
@@ -152,9 +157,10 @@ def test_a_round_on_the_way_is_no_design_within_the_budget(monkeypatch):
 
     def pretend(task, end, design, limits, name, attempt, *rest):
         seen.append(limits.energy_pj)
-        return end, SimpleNamespace(val_accuracy=[1.0, 0.9, 0.95, 0.99][attempt], design=design)
+        return end, SimpleNamespace(val_accuracy=[1.0, 0.9, 0.95, 0.99][attempt], val_loss=0.1, design=design)
 
     monkeypatch.setattr(descend, "_finetune", lambda *args, **kwargs: pretend(*args))
+    monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
     aims = [Limits(energy, 1e3, None, 0.98) for energy in (60.0, 50.0, 50.0, 50.0)]
     best = inspect.unwrap(descend._finetuned)(None, "end", "design", aims, "joint0", None, None, True)
     assert best.val_accuracy == 0.99 and seen == [60.0, 50.0, 50.0, 50.0]

@@ -82,9 +82,10 @@ def test_rounds_at_the_budget_hold_what_is_pruned_once_the_budget_was_met(monkey
 
     def pretend(task, end, design, limits, name, attempt, *rest):
         held.append((limits.energy_pj, rest[-1]))
-        return end, SimpleNamespace(val_accuracy=0.9, design=design)
+        return end, SimpleNamespace(val_accuracy=0.9, val_loss=0.1, design=design)
 
     monkeypatch.setattr(descend, "_finetune", pretend)
+    monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
     finetuned = inspect.unwrap(descend._finetuned)
     for energies, expected in (
         ((60.0, 50.0, 50.0, 50.0), [False, False, True, True]),  # on the way down weights may still return
