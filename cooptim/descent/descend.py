@@ -158,16 +158,20 @@ def _finetuned(  # type: ignore[no-untyped-def]
         design = one.design
         if limits.energy_pj != aims[-1].energy_pj:
             continue
-        best = one if best is None or _merit(one, goal) > _merit(best, goal) else best
+        best = one if best is None or _merit(one, aims[-1]) > _merit(best, aims[-1]) else best
         if not budgeted and best.val_accuracy >= goal or best.val_accuracy <= goal - give_up:
             break
     return best
 
 
-def _merit(one: Priced, goal: float) -> tuple[bool, float]:
-    """What a round is judged by: the validation loss where it keeps the accuracy, for that ties less, else accuracy."""
-    keeps = one.val_accuracy >= goal
-    return keeps, -one.val_loss if keeps else one.val_accuracy
+def _merit(one: Priced, limits: Limits) -> tuple[bool, bool, float]:
+    """What a round is judged by: its energy budget, its accuracy, and then its validation loss, which ties less.
+
+    Where the accuracy is missed, by the accuracy.
+    """
+    fits = limits.energy_pj is None or float(one.report.total_energy_pj) <= limits.energy_pj
+    keeps = one.val_accuracy >= limits.val_accuracy
+    return fits, keeps, -one.val_loss if keeps else one.val_accuracy
 
 
 def _holds(aims: list[Limits], attempt: int) -> bool:

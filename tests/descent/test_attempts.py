@@ -87,6 +87,9 @@ def test_a_penalty_of_zero_is_refused():
         (50.0, [(0.99, 0.5), (0.98, 0.3), (1.0, 0.4)], {}, 3, 1),  # the least loss of those that keep it
         (50.0, [(0.97, 0.1), (0.99, 0.5), (0.96, 0.1)], {}, 3, 1),
         (50.0, [(0.96, 0.1), (0.97, 0.5), (0.90, 0.1)], {}, 3, 1),
+        (50.0, [(0.99, 0.1, 50.1), (0.98, 0.3), (1.0, 0.4)], {}, 3, 1),  # the first is above the budget
+        (50.0, [(0.99, 0.1, 50.1), (0.90, 0.3), (0.91, 0.4)], {}, 3, 2),
+        (50.0, [(0.99, 0.2, 50.1), (0.99, 0.1, 50.2), (1.0, 0.4, 51.0)], {}, 3, 1),
     ],
 )
 def test_all_rounds_at_a_budget_are_run_and_without_one_the_first_that_keeps_the_accuracy_ends_it(
@@ -96,8 +99,10 @@ def test_all_rounds_at_a_budget_are_run_and_without_one_the_first_that_keeps_the
 
     def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold):
         begun.append((end, design))
-        accuracy, loss = rounds[attempt]
-        return f"end{attempt}", SimpleNamespace(val_accuracy=accuracy, val_loss=loss, design=f"design{attempt}")
+        accuracy, loss, energy = (*rounds[attempt], 49.0)[:3]
+        return f"end{attempt}", SimpleNamespace(
+            **vars(priced(energy, accuracy)), val_loss=loss, design=f"design{attempt}"
+        )
 
     monkeypatch.setattr(descend, "_finetune", pretend)
     monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
@@ -157,7 +162,8 @@ def test_a_round_on_the_way_is_no_design_within_the_budget(monkeypatch):
 
     def pretend(task, end, design, limits, name, attempt, *rest):
         seen.append(limits.energy_pj)
-        return end, SimpleNamespace(val_accuracy=[1.0, 0.9, 0.95, 0.99][attempt], val_loss=0.1, design=design)
+        one = priced(limits.energy_pj, [1.0, 0.9, 0.95, 0.99][attempt])
+        return end, SimpleNamespace(**vars(one), val_loss=0.1, design=design)
 
     monkeypatch.setattr(descend, "_finetune", lambda *args, **kwargs: pretend(*args))
     monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))

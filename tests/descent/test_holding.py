@@ -82,7 +82,8 @@ def test_rounds_at_the_budget_hold_what_is_pruned_once_the_budget_was_met(monkey
 
     def pretend(task, end, design, limits, name, attempt, *rest):
         held.append((limits.energy_pj, rest[-1]))
-        return end, SimpleNamespace(val_accuracy=0.9, val_loss=0.1, design=design)
+        report = SimpleNamespace(total_energy_pj=1.0)
+        return end, SimpleNamespace(val_accuracy=0.9, val_loss=0.1, design=design, report=report)
 
     monkeypatch.setattr(descend, "_finetune", pretend)
     monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
