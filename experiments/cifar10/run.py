@@ -5,7 +5,7 @@ joint design a budget. Choices on validation images; the test set is looked at o
     python experiments/cifar10/run.py --data PATH [--ratios 50 80 110] [--seeds 0] [--float-steps 2400] [--steps 1200]
         [--finetune 400] [--work runs/cifar10] [--resume]
 PATH is CIFAR-10's binary version or an .npz with x_train, y_train, x_test, y_test. Prints the sweep's table and writes
-front.csv, of which a run replaces the rows of its seeds.
+front.csv, a row for each member in --work.
 """
 
 import argparse
@@ -40,15 +40,12 @@ def plan_of(args: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, knob_rates=dataclasses.replace(plan.knob_rates, **dict.fromkeys(widths, rate)))
 
 
-def record(path: pathlib.Path, rows: list[dict], seeds: list[int]) -> None:
-    """These rows in the table, in the place of those that it has of these seeds."""
-    others = list(csv.DictReader(path.open())) if path.is_file() else []
-    others = [row for row in others if int(row["seed"]) not in seeds]
+def record(path: pathlib.Path, rows: list[dict]) -> None:
+    """The sweep's members as a table."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        for row in [*others, *rows]:
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 def main() -> None:
@@ -78,7 +75,7 @@ def main() -> None:
             "float_test_accuracy", "val_accuracy", "test_accuracy", "uniform_bits", "uniform_pj",
             "uniform_val_accuracy", "uniform_test_accuracy", "latency_ns")  # fmt: skip
     rows = [{name: getattr(point, name) for name in kept} for point in front.points]
-    record(HERE / "front.csv", rows, args.seeds)
+    record(HERE / "front.csv", rows)
     print(f"{time.process_time():.0f} CPU-s")
 
 
