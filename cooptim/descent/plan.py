@@ -59,7 +59,8 @@ class Plan:
       start_temperature, end_temperature: of the tiling softmax, annealed geometrically.
       margin: the energy budget aimed at is the user's times (1 - margin), so that noise ends below it.
       stats_images: training images on which zero rates of a legal design are measured. chunk: images a measured batch.
-      settle_steps: training-mode passes that bring batch statistics up to date before anything is measured.
+      settle_steps: training-mode passes, at most, that bring batch statistics up to date before anything is measured
+        (`cooptim.descent.running`).
       attempts: energy targets tried for a design that must keep an accuracy. save_seconds: time between checkpoints.
       distill_weight: share of the loss of every design that is cross-entropy to the float parent's softened outputs
         instead of to the labels, from 0 (none) to 1. distill_temperature: what divides the logits of both before the
