@@ -119,10 +119,11 @@ def bind(
     """
     aimed = limits.energy_pj
     for _ in range(_ROUNDS):
+        before = design
         design = spend(task, params, state, design, dataclasses.replace(limits, energy_pj=aimed), layer)
         state = settled(task, params, state, design)
-        if limits.energy_pj is None or aimed is None:
-            break
+        if limits.energy_pj is None or aimed is None or (aimed < limits.energy_pj and design is before):
+            break  # no budget, or one that no threshold meets: a lower aim is not met either
         cost = float(price(task, params, state, design, limits.latency_ns)[0].total_energy_pj)
         if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
             break

@@ -34,6 +34,7 @@ from cooptim.cost.bound import energy_bound_pj
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
+from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import float_parent
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design
 from cooptim.network.examples import DigitsCNN, LeNet5
@@ -99,7 +100,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
         for share, target in asked:
             try:
                 yield name, share, *timed(lambda target=target: find(target))
-            except FloatingPointError as error:  # the training ran away: no design at this budget
+            except (FloatingPointError, InfeasibleDeadline) as error:  # the training ran away, or nothing is in time
                 print(f"{name} at {share:g}: {error}", flush=True)
 
     budgets = [(share, share * cell.bound_pj) for share in args.budgets]
