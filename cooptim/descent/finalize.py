@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import heapq
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 
 from cooptim.cost.report import CostReport
 from cooptim.descent.assign import assign_hardware
+from cooptim.descent.foresee import foreseen
 from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
 from cooptim.descent.raising import raised_thresholds
 from cooptim.descent.task import Task, rates, settled
@@ -21,6 +24,8 @@ LOSS_LEEWAY = 0.1  # a single move may cost this much validation loss [nat] and 
 _SAVING = 0.02  # a move that saves less than this share of the energy is not worth a change
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
+_LOOKS = 3  # at zero rates of inputs, before spending measures every step of its way
+_UNSEEN = 0.03  # of the energy: at most so much more does a move save than foreseen at the inputs' old zero rates
 _ROUNDS = 5
 _FEWEST = 8.0  # one weight in so many is the least share that a layer is left with at once
 _SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
@@ -79,7 +84,7 @@ def spend(
     """
     if limits.energy_pj is None:
         return design
-
+    budget_pj, period = limits.energy_pj, limits.latency_ns
     raised = functools.cache(lambda: raised_thresholds(task.network, params, design))
 
     def moved(scale: float) -> Design:
@@ -89,25 +94,43 @@ def spend(
             found = np.where(np.arange(task.layers) == layer, found, np.asarray(design.threshold))
         return dataclasses.replace(design, threshold=jnp.asarray(found, jnp.asarray(design.threshold).dtype))
 
-    def energy(scale: float) -> float:
-        return float(price(task, params, state, moved(scale), limits.latency_ns)[0].total_energy_pj)
+    nearby = design
+    _, stats = price(task, params, state, nearby, period)
+    for _ in range(_LOOKS):
+        foresee = foreseen(task, params, state, nearby, stats, period)
+        scale = _binding(lambda s, of=foresee: float(of(moved(s)).total_energy_pj), budget_pj)
+        if scale is None:
+            break
+        nearby = moved(scale)
+        report, stats = price(task, params, state, nearby, period)
+        cost = float(report.total_energy_pj)
+        if cost <= budget_pj and (scale == 0.0 or cost >= budget_pj * (1.0 - _BAND)):
+            return nearby
+    scale = _binding(lambda s: float(price(task, params, state, moved(s), period)[0].total_energy_pj), budget_pj)
+    return design if scale is None else moved(scale)
 
+
+def _binding(energy_pj: Callable[[float], float], budget_pj: float) -> float | None:
+    """The scale at which an energy that falls with it is within the budget and next to it, 0 where all are.
+
+    None where it is above the budget at `_FEWEST`.
+    """
     low, high = 0.0, 1.0
-    if energy(1.0) > limits.energy_pj:
+    if energy_pj(1.0) > budget_pj:
         low, high = 1.0, 2.0
-        while (cost := energy(high)) > limits.energy_pj and high < _FEWEST:
+        while (cost := energy_pj(high)) > budget_pj and high < _FEWEST:
             low, high = high, high * 2.0
-        if cost > limits.energy_pj:
-            return design
-    elif energy(0.0) <= limits.energy_pj:
-        return moved(0.0)
+        if cost > budget_pj:
+            return None
+    elif energy_pj(0.0) <= budget_pj:
+        return 0.0
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        cost = energy(middle)
-        low, high = (middle, high) if cost > limits.energy_pj else (low, middle)
-        if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
+        cost = energy_pj(middle)
+        low, high = (middle, high) if cost > budget_pj else (low, middle)
+        if budget_pj * (1.0 - _BAND) <= cost <= budget_pj:
             break
-    return moved(high)
+    return high
 
 
 def bind(
@@ -199,9 +222,8 @@ def best_move(
     changed = width_moves(space, design, -1) + width_moves(space, design, +1) + mode_moves(space, design)
     changed += [move._replace(retrains=True) for move, wrong in zip(still, faulty, strict=True) if wrong]
     changed = legal_moves(space, changed)
-    for saved, move in _cheaper(task, params, state, changed, now, limits):
-        if saved <= best[1]:
-            break
+    foresee = foreseen(task, params, state, design, stats, limits.latency_ns)
+    for saved, move in _cheaper(task, params, state, changed, foresee, now, limits, best[1]):
         accuracy, moved_loss = task.measure.accuracy(params, state, move.design, data.x_val, data.y_val)
         if moved_loss <= loss + LOSS_LEEWAY and accuracy >= limits.val_accuracy:
             best = (move, saved)
@@ -211,15 +233,26 @@ def best_move(
 
 
 def _cheaper(
-    task: Task, params: Any, state: Any, moves: list[Move], now_pj: float, limits: Limits
-) -> list[tuple[float, Move]]:
-    """(share of the energy saved, move) of those that keep the deadline, zero rates measured, the most first.
+    task: Task, params: Any, state: Any, moves: list[Move], foresee: Callable[[Design], CostReport], now_pj: float,
+    limits: Limits, least: float,
+) -> Iterator[tuple[float, Move]]:  # fmt: skip
+    """(share of the energy saved, move) of those that save more than `least` in time, zero rates measured, most first.
 
-    In this order the first whose accuracy holds is the best, and no other's accuracy has to be measured.
+    In this order the first whose accuracy holds is the best, and no other's accuracy has to be measured; nor have zero
+    rates of moves from which too little is to be expected.
     """
-    found = []
-    for move in moves:
-        report, _ = price(task, params, state, move.design, limits.latency_ns)
-        if float(report.total_latency_ns) <= limits.latency_ns * (1 + 1e-6):
-            found.append((1.0 - float(report.total_energy_pj) / now_pj, move))
-    return sorted(found, key=lambda pair: -pair[0])
+    expected = [1.0 - float(foresee(move.design).total_energy_pj) / now_pj for move in moves]
+    found: list[tuple[float, int]] = []
+    for i in np.argsort(-np.asarray(expected), kind="stable"):
+        while found and -found[0][0] >= expected[i] + _UNSEEN:
+            saved, k = heapq.heappop(found)
+            yield -saved, moves[k]
+        if expected[i] + _UNSEEN <= least:
+            break
+        report, _ = price(task, params, state, moves[i].design, limits.latency_ns)
+        saved = 1.0 - float(report.total_energy_pj) / now_pj
+        if saved > least and float(report.total_latency_ns) <= limits.latency_ns * (1 + 1e-6):
+            heapq.heappush(found, (-saved, int(i)))
+    while found:
+        saved, k = heapq.heappop(found)
+        yield -saved, moves[k]

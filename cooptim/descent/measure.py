@@ -50,7 +50,11 @@ class Measure:
                 errors = self.faults.in_step(jnp.asarray(design.supply_v), key)
             return self.network.apply(params, state, x, design, train=True, rngs=key, errors=errors)[1]
 
+        def weights(params, state, design, x):  # type: ignore[no-untyped-def]
+            return self.network.apply(params, state, x, design, train=False)[2].weight_density
+
         object.__setattr__(self, "_run", compiled(run))
+        object.__setattr__(self, "_weights", compiled(weights))
         object.__setattr__(self, "_settle", compiled(settle))
         object.__setattr__(self, "_staged", compiled(staged))
 
@@ -126,6 +130,13 @@ class Measure:
         if found is None:
             raise ValueError(f"reach: {self.network.workload.name} has no exits, or this design no margins for them")
         return found
+
+    def weight_density(self, params: Any, state: Any, design: Design, x: np.ndarray) -> Float[Array, "layer"]:
+        """Share of non-zero words of each layer's weights, for which one image serves: nothing of it is computed.
+
+        Of a product of two activations it is that image's share.
+        """
+        return self._weights(params, state, design, x)  # type: ignore[attr-defined]
 
     def stats(self, params: Any, state: Any, design: Design, x: np.ndarray, labels: np.ndarray) -> Stats:
         """Zero rates averaged over the whole chunks of x (at least one; x is repeated when shorter)."""

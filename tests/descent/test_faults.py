@@ -231,6 +231,7 @@ def test_a_step_of_the_supply_is_measured_where_errors_are_injected(monkeypatch,
         return types.SimpleNamespace(total_energy_pj=cost, total_latency_ns=1.0), None
 
     monkeypatch.setattr(finalize, "price", priced)
+    monkeypatch.setattr(finalize, "foreseen", lambda *_: lambda design: priced(None, None, None, design, 1.0)[0])
     monkeypatch.setattr(finalize, "hardware_moves", lambda *_: [Move("lower", lower, False, True)])
     monkeypatch.setattr(finalize, "violations", lambda *_: [])
     for kind in ("width_moves", "mode_moves"):
