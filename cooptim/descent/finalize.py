@@ -25,10 +25,10 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _LOOKS = 3  # at zero rates of inputs, before spending measures every step of its way
-_UNSEEN = 0.03  # of the energy: at most so much more does a move save than foreseen at the inputs' old zero rates
+_UNSEEN = 0.02  # of the energy: at most so much more does a move save than foreseen at the inputs' old zero rates
 _ROUNDS = 5
 _FEWEST = 8.0  # one weight in so many is the least share that a layer is left with at once
-_SINGLE_LAYERS = 8  # tried one by one when spending on all layers misses the accuracy
+_SINGLE_LAYERS = 4  # tried one by one when spending on all layers misses the accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,8 @@ def _spent(task: Task, params: Any, state: Any, design: Design, limits: Limits) 
     """
     ways: list[tuple[float, int | None]] = [(1.0, None)]
     if limits.energy_pj is not None:
-        ways += [(1.0 - 0.4 * _BAND, None), *((1.0, layer) for layer in range(min(task.layers, _SINGLE_LAYERS)))]
+        alone = _roomiest(task, params, state, design, limits.energy_pj, limits.latency_ns)
+        ways += [(1.0 - 0.4 * _BAND, None), *((1.0, layer) for layer in alone)]
     for share, layer in ways:
         energy_pj = None if limits.energy_pj is None else share * limits.energy_pj
         moved, settled_state = bind(
@@ -192,6 +193,27 @@ def _spent(task: Task, params: Any, state: Any, design: Design, limits: Limits) 
         if reached >= limits.val_accuracy:
             return moved, settled_state
     return None
+
+
+def _roomiest(
+    task: Task, params: Any, state: Any, design: Design, budget_pj: float, period_ns: float
+) -> list[int]:  # fmt: skip
+    """The few layers whose pruned weights would take most energy if they all came back, in order.
+
+    Those whose weights cannot take what is to be spent are left out.
+    """
+    _, stats = price(task, params, state, design, period_ns)
+    foresee = foreseen(task, params, state, design, stats, period_ns)
+    cut = np.asarray(design.threshold)
+    open_to = [
+        dataclasses.replace(
+            design, threshold=jnp.asarray(np.where(np.arange(task.layers) == layer, 0.0, cut), cut.dtype)
+        )
+        for layer in range(task.layers)
+    ]
+    holds = [float(foresee(one).total_energy_pj) for one in open_to]
+    able = [layer for layer in range(task.layers) if holds[layer] >= budget_pj * (1.0 - 1.4 * _BAND - _UNSEEN)]
+    return sorted(sorted(able, key=lambda layer: -holds[layer])[:_SINGLE_LAYERS])
 
 
 def best_move(

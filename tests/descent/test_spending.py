@@ -180,3 +180,19 @@ def test_accuracies_are_measured_from_the_move_that_saves_most_on(task, monkeypa
     move, saving, count = finalize.best_move(one, None, None, START, LIMITS, least)
     assert ((move and move.name), len(asked), count) == (taken, measured, 4)
     assert saving == pytest.approx({"d": 1 / 6, "b": 1 / 12, None: least}[taken])
+
+
+def test_the_layers_that_hold_most_are_tried_alone(monkeypatch):
+    """Six layers; what comes back without a threshold, by layer, is 3, 9, 1, 8, 7 and 6 pJ, on top of 60."""
+    one = TwoLayers(None)
+    object.__setattr__(one, "layers", 6)
+    takes = np.asarray([3.0, 9.0, 1.0, 8.0, 7.0, 6.0])
+    report = lambda design: types.SimpleNamespace(  # noqa: E731
+        total_energy_pj=60.0 + float(takes @ (np.asarray(design.threshold) == 0.0))
+    )
+    monkeypatch.setattr(finalize, "price", lambda t, p, s, design, period_ns: (report(design), None))
+    monkeypatch.setattr(finalize, "foreseen", lambda *_: report)
+    design = dataclasses.replace(START, threshold=np.full(6, 0.8))
+    assert finalize._roomiest(one, None, None, design, 65.0, 1.0) == [1, 3, 4, 5]
+    # 0.952 of 72 pJ is 68.5: 69 is above it, 68 below
+    assert finalize._roomiest(one, None, None, design, 72.0, 1.0) == [1]
