@@ -94,11 +94,13 @@ def spend(
             found = np.where(np.arange(task.layers) == layer, found, np.asarray(design.threshold))
         return dataclasses.replace(design, threshold=jnp.asarray(found, jnp.asarray(design.threshold).dtype))
 
+    def costs_of(report: Callable[[Design], CostReport]) -> Callable[[float], float]:
+        return lambda scale: float(report(moved(scale)).total_energy_pj)
+
     nearby = design
     _, stats = price(task, params, state, nearby, period)
     for _ in range(_LOOKS):
-        foresee = foreseen(task, params, state, nearby, stats, period)
-        scale = _binding(lambda s, of=foresee: float(of(moved(s)).total_energy_pj), budget_pj)
+        scale = _binding(costs_of(foreseen(task, params, state, nearby, stats, period)), budget_pj)
         if scale is None:
             break
         nearby = moved(scale)
@@ -106,7 +108,7 @@ def spend(
         cost = float(report.total_energy_pj)
         if cost <= budget_pj and (scale == 0.0 or cost >= budget_pj * (1.0 - _BAND)):
             return nearby
-    scale = _binding(lambda s: float(price(task, params, state, moved(s), period)[0].total_energy_pj), budget_pj)
+    scale = _binding(costs_of(lambda design: price(task, params, state, design, period)[0]), budget_pj)
     return design if scale is None else moved(scale)
 
 
