@@ -7,7 +7,7 @@ modes and supplies; (d) two orders of steps, each trained on the energy of the w
 same number of steps; a chain's first step is made alone, as cheap as it keeps the accuracy, its tries coming on top.
 Usage:
     python experiments/joint_vs_sequential/run.py [--data digits] [--seeds 5] [--first 200] [--deadlines 0.5 1 2]
-        [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--ablate]
+        [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--ways WAY ...] [--ablate]
     python experiments/joint_vs_sequential/run.py --read experiments/joint_vs_sequential/digits_*.csv
 Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary: accuracy and loss at each
 budget, the energy at which the mean accuracy over the seeds is half a point below the float parent's, and the least
@@ -44,6 +44,8 @@ DROP = 0.005  # of validation accuracy, as a fraction
 NETWORKS: dict[str, Callable[..., Any]] = {"digits": DigitsCNN}  # any other data set takes LeNet-5
 FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "val_drop", "val_loss",
           "test_drop", "cpu_s")  # fmt: skip
+CHAINS = {"proxy": PROXY, **{f"sequential {name}": order for name, order in ORDERS.items()}}
+WAYS = ("joint", "uniform+pruning", *CHAINS)
 PROXY_SHARES = (0.6, 0.35, 0.2)  # of the bit operations that the first step left, asked of pruning
 
 
@@ -109,9 +111,13 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
     plain, seconds = timed(lambda: uniform(cell))
     yield "uniform", math.nan, plain, seconds
     bits = int(np.max(np.asarray(plain.design.weight_bits)))
-    yield from towards("joint", lambda pj: joint(cell, pj), budgets)
-    yield from towards("uniform+pruning", lambda pj: joint(cell, pj, bits=bits), budgets)
-    for name, order in {"proxy": PROXY, **{f"sequential {n}": o for n, o in ORDERS.items()}}.items():
+    if "joint" in args.ways:
+        yield from towards("joint", lambda pj: joint(cell, pj), budgets)
+    if "uniform+pruning" in args.ways:
+        yield from towards("uniform+pruning", lambda pj: joint(cell, pj, bits=bits), budgets)
+    for name, order in CHAINS.items():
+        if name not in args.ways:
+            continue
         begin, seconds = timed(lambda order=order: first_step(cell, order[0], float(plain.report.total_energy_pj)))
         yield f"{name}, first step", math.nan, begin, seconds
         asked = budgets
@@ -249,6 +255,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.4, 3.1, 2.2], help="energies over the bound")
     parser.add_argument("--attempts", type=int, default=2, help="tries of a chain's first step")
     parser.add_argument("--steps", type=int, help="of one descent")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(
         "--ablate",
         action="store_true",
