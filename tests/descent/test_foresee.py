@@ -79,31 +79,36 @@ def test_a_wrong_foresight_does_not_move_the_budget(task, monkeypatch, factor): 
 def test_zero_rates_of_inputs_are_taken_again_where_they_moved(task, monkeypatch):  # noqa: F811
     """Foresight that is wrong by the distance in thresholds, as that of inputs that follow the weights, comes right."""
     priced = []
-    plain = finalize.price
 
-    def counting(*given):
-        priced.append(given[3])
-        return plain(*given)
+    def counting(task, params, state, design, period_ns):
+        priced.append(design)
+        return types.SimpleNamespace(total_energy_pj=energy_pj(design)), design.threshold  # the zero rates it has
 
     def near(task, params, state, measured, stats, period_ns):
+        assert measured is priced[-1]
         return lambda design: types.SimpleNamespace(
-            total_energy_pj=energy_pj(design) + 10.0 * float(np.sum(measured.threshold - design.threshold))
+            total_energy_pj=energy_pj(design) + 10.0 * float(np.sum(stats - design.threshold))
         )
 
     monkeypatch.setattr(finalize, "price", counting)
     monkeypatch.setattr(finalize, "foreseen", near)
     found = finalize.spend(task, None, None, START, LIMITS)
     assert 68.6 <= energy_pj(found) <= 70.0 and len(priced) <= 4  # the start, and each look: not one a bisection
+    priced.clear()
+    everything = finalize.spend(task, None, None, START, dataclasses.replace(LIMITS, energy_pj=150.0))
+    assert np.all(everything.threshold == 0.0) and len(priced) == 2
 
 
 @pytest.mark.parametrize(
-    ("least", "taken", "measured"),
+    ("least", "late", "taken", "measured"),
     [
-        (0.0, "a", ["c", "a"]),  # a is foreseen to save less than c and saves more; the others cannot save as much
-        (0.21, None, ["c"]),  # no other is foreseen within 3 % of that
+        (0.0, "", "a", ["c", "a"]),  # a is foreseen to save less than c and saves more; the others cannot save as much
+        (0.21, "", None, ["c"]),  # no other is foreseen within 2 % of that
+        (0.0, "a", "c", ["c", "a"]),
+        (0.0, "ac", "b", ["c", "a", "b"]),
     ],
 )
-def test_moves_are_measured_as_long_as_one_may_save_more(task, monkeypatch, least, taken, measured):  # noqa: F811
+def test_moves_are_measured_as_long_as_one_may_save_more(task, monkeypatch, least, late, taken, measured):  # noqa: F811
     """60 pJ before. Saved: a 12, b 8, c 11, d 2, e -3 pJ; foreseen 10.5, 9, 11.5, 2, -3."""
     saved = {"a": 12.0, "b": 8.0, "c": 11.0, "d": 2.0, "e": -3.0}
     said = {**saved, "a": 10.5, "b": 9.0, "c": 11.5}
@@ -115,7 +120,8 @@ def test_moves_are_measured_as_long_as_one_may_save_more(task, monkeypatch, leas
         name = names.get(id(design))
         if name:
             asked.append(name)
-        return types.SimpleNamespace(total_energy_pj=60.0 - saved.get(name, 0.0), total_latency_ns=1.0), None
+        late_ns = 2.0 if name and name in late else 1.0  # of 1 ns
+        return types.SimpleNamespace(total_energy_pj=60.0 - saved.get(name, 0.0), total_latency_ns=late_ns), None
 
     one = type(task)(types.SimpleNamespace(accuracy=lambda *_: (1.0, 0.0)))
     none = types.SimpleNamespace(energy_pj=np.zeros(0), latency_ns=np.zeros(0))
@@ -133,4 +139,4 @@ def test_moves_are_measured_as_long_as_one_may_save_more(task, monkeypatch, leas
     monkeypatch.setattr(finalize, "legal_moves", lambda space, moves: moves)
     move, share, count = finalize.best_move(one, None, None, START, LIMITS, least)
     assert (move and move.name, asked, count) == (taken, measured, 5)
-    assert share == pytest.approx(0.2 if taken else least)
+    assert share == pytest.approx(saved[taken] / 60.0 if taken else least)
