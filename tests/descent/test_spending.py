@@ -89,7 +89,10 @@ def test_a_budget_that_no_pruning_meets_leaves_the_network_alive(task, monkeypat
     always = types.SimpleNamespace(total_energy_pj=100.0)
     monkeypatch.setattr(finalize, "price", lambda *_: (always, None))
     assert finalize.spend(task, None, None, START, LIMITS) is START
+    settled = []
+    monkeypatch.setattr(finalize, "settled", lambda task, params, state, design: settled.append(design) or state)
     assert np.all(finalize.bind(task, None, "state", START, LIMITS)[0].threshold == START.threshold)
+    assert len(settled) == 2  # once aimed at the budget, once below it: a third aim is not met either
 
 
 def test_one_weight_in_eight_may_be_left_and_no_fewer(task, monkeypatch):
