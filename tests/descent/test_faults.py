@@ -27,22 +27,16 @@ from cooptim.design.legal import snap, violations
 from cooptim.network.stats import Stats
 from cooptim.reporting.table import notes
 from tests.descent.test_spending import LIMITS, START, TwoLayers, energy_pj
+from tests.descent.two_layers import traced
 from tests.reporting import fake_run
 
 BITS = jnp.full(2, 4.0)
 
 
-def two_layers(p, x):
-    return jax.nn.relu(x.reshape(x.shape[0], -1) @ p["a"]) @ p["b"]
-
-
 @pytest.fixture(scope="module")
 def parts():
     """A network, the machine, a legal design at 4 bits and its task, errors of everything on."""
-    rng = np.random.default_rng(0)
-    params = {"a": jnp.asarray(rng.normal(size=(64, 8)) / 8), "b": jnp.asarray(rng.normal(size=(8, 10)) / 3)}
-    data = cooptim.load_data("digits")
-    network = cooptim.trace(two_layers, params, data.x_train[:1])
+    network, params, data = traced()
     machine = cooptim.load_machine("dnn_engine")
     task = signed_task(network, machine, data, Plan(errors="all", chunk=64, float_steps=0), 0, (False, False))
     knobs = task.space.init(jnp.full(2, 0.5), jnp.full(2, 2.0), 4.0, 4.0)

@@ -3,7 +3,6 @@
 import dataclasses
 import types
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,21 +17,15 @@ from cooptim.descent.plan import Plan
 from cooptim.descent.task import decode, rates, signed_task
 from cooptim.design.knobs import frozen_phase
 from tests.descent.test_spending import LIMITS, START, cut, energy_pj, foreseeing, task  # noqa: F401
+from tests.descent.two_layers import traced
 
 PERIOD_NS = 3e3
-
-
-def two_layers(p, x):
-    return jax.nn.relu(x.reshape(x.shape[0], -1) @ p["a"]) @ p["b"]
 
 
 @pytest.fixture(scope="module")
 def parts():
     """A small task, its weights, a legal design at 4 bits with its zero rates."""
-    rng = np.random.default_rng(0)
-    params = {"a": jnp.asarray(rng.normal(size=(64, 8)) / 8), "b": jnp.asarray(rng.normal(size=(8, 10)) / 3)}
-    data = cooptim.load_data("digits")
-    network = cooptim.trace(two_layers, params, data.x_train[:1])
+    network, params, data = traced()
     one = signed_task(
         network, cooptim.load_machine("envision"), data, Plan(chunk=64, stats_images=64), 0, (False, False)
     )
