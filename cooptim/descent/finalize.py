@@ -25,7 +25,7 @@ _SAVING = 0.02  # a move that saves less than this share of the energy is not wo
 _BAND = 0.02  # repair ends with the energy in [budget * (1 - band), budget]
 _BISECTIONS = 14
 _LOOKS = 3  # at zero rates of inputs, before spending measures every step of its way
-_UNSEEN = 0.02  # of the energy: at most so much more does a move save than foreseen at the inputs' old zero rates
+_UNSEEN = 0.02  # of the energy: so much more than foreseen at the inputs' old zero rates is a move given credit for
 _ROUNDS = 5
 _FEWEST = 8.0  # one weight in so many is the least share that a layer is left with at once
 _SINGLE_LAYERS = 4  # tried one by one when spending on all layers misses the accuracy
@@ -225,7 +225,8 @@ def best_move(
 
     Exhaustive over one width +-1, one mode, one tiling and one supply step. A move that changes what the network
     computes is re-measured: its validation loss may rise by 0.1 at most and its accuracy must keep the limit. Where
-    errors are injected a step of the supply is such a move. A share of `least` or below is not looked for.
+    errors are injected a step of the supply is such a move. A share of `least` or below is not looked for, and moves
+    from which no more is to be expected are not measured; with a `least` of 0, the certificate's, every move is.
     """
     space, data = task.space, task.data
     report, stats = price(task, params, state, design, limits.latency_ns)
@@ -247,7 +248,8 @@ def best_move(
     changed += [move._replace(retrains=True) for move, wrong in zip(still, faulty, strict=True) if wrong]
     changed = legal_moves(space, changed)
     foresee = foreseen(task, params, state, design, stats, limits.latency_ns)
-    for saved, move in _cheaper(task, params, state, changed, foresee, now, limits, best[1]):
+    unseen = _UNSEEN if least > 0.0 else np.inf
+    for saved, move in _cheaper(task, params, state, changed, foresee, now, limits, best[1], unseen):
         accuracy, moved_loss = task.measure.accuracy(params, state, move.design, data.x_val, data.y_val)
         if moved_loss <= loss + LOSS_LEEWAY and accuracy >= limits.val_accuracy:
             best = (move, saved)
@@ -258,20 +260,20 @@ def best_move(
 
 def _cheaper(
     task: Task, params: Any, state: Any, moves: list[Move], foresee: Callable[[Design], CostReport], now_pj: float,
-    limits: Limits, least: float,
+    limits: Limits, least: float, unseen: float,
 ) -> Iterator[tuple[float, Move]]:  # fmt: skip
     """(share of the energy saved, move) of those that save more than `least` in time, zero rates measured, most first.
 
     In this order the first whose accuracy holds is the best, and no other's accuracy has to be measured; nor have zero
-    rates of moves from which too little is to be expected.
+    rates of moves that are foreseen to save too little even with the credit of `unseen`.
     """
     expected = [1.0 - float(foresee(move.design).total_energy_pj) / now_pj for move in moves]
     found: list[tuple[float, int]] = []
     for i in np.argsort(-np.asarray(expected), kind="stable"):
-        while found and -found[0][0] >= expected[i] + _UNSEEN:
+        while found and -found[0][0] >= expected[i] + unseen:
             saved, k = heapq.heappop(found)
             yield -saved, moves[k]
-        if expected[i] + _UNSEEN <= least:
+        if expected[i] + unseen <= least:
             break
         report, _ = price(task, params, state, moves[i].design, limits.latency_ns)
         saved = 1.0 - float(report.total_energy_pj) / now_pj

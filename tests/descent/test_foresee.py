@@ -95,17 +95,12 @@ def test_zero_rates_of_inputs_are_taken_again_where_they_moved(task, monkeypatch
 @pytest.mark.parametrize(
     ("least", "late", "taken", "measured", "there"),
     [
-        (
-            0.0,
-            "",
-            "a",
-            ["c", "a"],
-            "abcde",
-        ),  # a is foreseen to save less than c and saves more; the others cannot save as much
+        (0.01, "", "a", ["c", "a"], "abcde"),  # a is foreseen to save less than c and saves more; no other can
         (0.21, "", None, ["c"], "abcde"),  # no other is foreseen within 2 % of that
-        (0.0, "a", "c", ["c", "a"], "abcde"),
-        (0.0, "ac", "b", ["c", "a", "b"], "abcde"),
-        (0.0, "c", "a", ["c", "a"], "ac"),  # the last that is measured
+        (0.01, "a", "c", ["c", "a"], "abcde"),
+        (0.01, "ac", "b", ["c", "a", "b"], "abcde"),
+        (0.01, "c", "a", ["c", "a"], "ac"),  # the last that is measured
+        (0.0, "", "a", ["c", "a", "b", "d", "e"], "abcde"),  # the certificate trusts no foresight
     ],
 )
 def test_moves_are_measured_as_long_as_one_may_save_more(task, monkeypatch, least, late, taken, measured, there):  # noqa: F811
