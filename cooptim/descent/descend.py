@@ -62,24 +62,29 @@ def train_uniform(
 
 def descend(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
-    checkpoints: Checkpoints | None, progress: Progress | None,
+    checkpoints: Checkpoints | None, progress: Progress | None, *, start_bits: float | None = None,
 ) -> Descent:  # fmt: skip
     """Descends under the limits from the float parent; widths are learned unless `bits` holds them.
 
     Descent with travelling budgets, widths frozen for the last part, snap, repair, fine-tuning, repair.
+
+    Args:
+      start_bits: where learned widths start, near to where they end, such as the best uniform width: they move at
+        `plan.near_rate_share` of their rate. None is `plan.start_bits`, far above, at their whole rate.
     """
-    stage, begin = descent_stage(task, params, state, limits, name, bits)
+    stage, begin = descent_stage(task, params, state, limits, name, bits, start_bits)
     end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
     return landed(task, end, phase, history, limits, name, bits, checkpoints, progress)
 
 
 def descent_stage(
-    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None
+    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, start_bits: float | None = None
 ) -> tuple[Stage, TrainState]:
-    """(the stage of a descent from the float parent, where it begins)."""
+    """(the stage of a descent from the float parent, where it begins); arguments as in `descend`."""
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
-    begin = _begin(task, params, state, plan.start_bits if bits is None else bits)
+    far = plan.start_bits if start_bits is None else start_bits
+    begin = _begin(task, params, state, far if bits is None else bits)
     if bits is None and begin.knobs.weight_log2_scale is not None:
         # Channels of their own range die where widths fall and thresholds rise, so that they start alike.
         alike = tuple(jnp.zeros_like(scale) for scale in begin.knobs.weight_log2_scale)
@@ -90,6 +95,7 @@ def descent_stage(
     )
     stage = Stage(
         name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=True, period_ns=period,
+        width_rate=1.0 if start_bits is None else plan.near_rate_share,
         refit=lambda state, phase: best_hardware(task, state, phase, period),
         **_budgets(task, begin, phase, limits),
     )  # fmt: skip

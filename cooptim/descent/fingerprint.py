@@ -28,7 +28,15 @@ _NAMED = 4  # differences that a message names
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     names = ("cooptim", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    """Of an installed package; a copy that is run from its folder has none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def fingerprint(

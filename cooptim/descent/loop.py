@@ -37,6 +37,7 @@ class Stage:
       phase: the switches; with `freeze` the widths of the moment are frozen after `plan.freeze_share`.
       order: which order of the batches, so that rounds differ.
       taught: whether the teacher's outputs count, where the plan asks for them.
+      width_rate: of steps and ranges while widths are learned, over the plan's.
       hold: whether a weight that is just zero, as pruned ones are in hardened parameters, stays zero.
       refit: what the knobs become at that moment: the hardware fitted to widths that no longer move.
     """
@@ -55,11 +56,13 @@ class Stage:
     period_ns: float = 0.0
     order: int = 0
     taught: bool = True
+    width_rate: float = 1.0
     hold: bool = False
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
 _STEPS = ("log2_step", "log2_scale")
+_WIDTHS = ("log2_step", "log2_range")
 _CHANNELS = "weight_log2_scale"  # stands while widths are learned: with both free, factors run off and channels die
 
 
@@ -77,10 +80,12 @@ def control_at(plan: Plan, stage: Stage, knobs: Knobs, step: int, phase: Phase) 
         log_cost = np.asarray([travelling(a, b, way) for a, b in zip(stage.log_start, stage.log_target, strict=True)])
         active = stage.active
     rates = {name: 0.0 for name in knob_names(knobs)}
-    held = plan.frozen_rate_share if float(phase.frozen) > 0.5 else 1.0
+    frozen = float(phase.frozen) > 0.5
     for name in stage.moving:
-        if name in rates and not (name == _CHANNELS and stage.freeze and float(phase.frozen) < 0.5):
-            rates[name] = late * getattr(plan.knob_rates, name) * (held if name.endswith(_STEPS) else 1.0)
+        if name in rates and not (name == _CHANNELS and stage.freeze and not frozen):
+            share = plan.frozen_rate_share if frozen and name.endswith(_STEPS) else 1.0
+            share *= stage.width_rate if not frozen and name.endswith(_WIDTHS) else 1.0
+            rates[name] = late * getattr(plan.knob_rates, name) * share
     f: Any = np.float32  # numpy scalars travel to a program faster than arrays made one by one
     return Control(
         phase=phase,

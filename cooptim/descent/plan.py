@@ -53,7 +53,9 @@ class Plan:
       weight_rate, descent_weight_rate: Adam's rate for weights in float training and in a descent; cosine to 5 %.
       budget_share: share of the descent in which the budget travels from the current cost to the target.
       freeze_share: share of the descent after which widths stay.
-      start_bits: widths at which a descent starts. uniform_bits: candidates for the best uniform width, widest first.
+      start_bits: widths at which a descent starts where no best uniform width is known; `optimize` and a sweep know it
+        and start there, with widths that move at `near_rate_share` of their rate.
+      uniform_bits: candidates for the best uniform width, widest first.
       frozen_rate_share: rate of quantization steps while widths are held, over their rate while widths are learned.
       penalty, dual_rate: of the augmented Lagrangian on log(cost/budget).
       start_temperature, end_temperature: of the tiling softmax, annealed geometrically.
@@ -88,6 +90,7 @@ class Plan:
     budget_share: float = 0.6
     freeze_share: float = 0.75
     start_bits: float = 8.0
+    near_rate_share: float = 0.3
     uniform_bits: tuple[int, ...] = (8, 6, 5, 4, 3, 2)
     penalty: float = 1.0
     dual_rate: float = 2e-2

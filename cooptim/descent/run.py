@@ -81,7 +81,7 @@ def optimize(
     held = None if learns_widths(plan.quantizer) else bits
     joint = cheapest(
         task, params, state, limits, "joint", held, checkpoints, progress, uniform, setting.bound_pj,
-        stands=not setting.lifted, done=done if held is not None else None,
+        stands=not setting.lifted, done=done if held is not None else None, start_bits=bits,
     )  # fmt: skip
     joint = dataclasses.replace(joint, final=dataclasses.replace(joint.final, title="joint"))  # also where it is pruned
     designs = {
@@ -161,7 +161,7 @@ def best_uniform(
 def cheapest(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
     checkpoints: Checkpoints | None, progress: Progress | None, uniform: Priced, bound_pj: float,
-    *, stands: bool = False, done: dict[float, Descent] | None = None,
+    *, stands: bool = False, done: dict[float, Descent] | None = None, start_bits: float | None = None,
 ) -> Descent:  # fmt: skip
     """The descent that keeps the accuracy at the least energy, within `plan.attempts` tries.
 
@@ -171,6 +171,7 @@ def cheapest(
 
     Args:
       done: descents at these widths by target, which are not run again; those run here are added.
+      start_bits: where learned widths start, as in `descend`.
     """
     done = {} if done is None else done
     top = float(uniform.report.total_energy_pj)
@@ -180,7 +181,9 @@ def cheapest(
     for attempt in range(task.plan.attempts):
         if target not in done:
             aimed = dataclasses.replace(limits, energy_pj=target)
-            done[target] = descend(task, params, state, aimed, f"{name}{attempt}", bits, checkpoints, progress)
+            done[target] = descend(
+                task, params, state, aimed, f"{name}{attempt}", bits, checkpoints, progress, start_bits=start_bits
+            )  # fmt: skip
         found = done[target]
         keeps = found.final.val_accuracy >= limits.val_accuracy
         better = best is None or (keeps, -_energy(found.final)) > (

@@ -216,12 +216,12 @@ def _run(
             if member.seed not in uniforms:
                 uniforms[member.seed] = _uniform(parent, limit, kept[member.seed], options.progress)
             try:
-                bits = _held_bits(parent.task.plan, uniforms[member.seed])
+                bits, near = _widths(parent.task.plan, uniforms[member.seed])
             except FloatingPointError as error:
                 point = _point(member, parent, setting, uniforms[member.seed], 0)
                 store(dataclasses.replace(point, status=DIVERGED, note=f"best uniform width: {error}"), None)
                 continue
-            stage, begin = descent_stage(parent.task, parent.params, parent.state, limit, _STAGE, bits)
+            stage, begin = descent_stage(parent.task, parent.params, parent.state, limit, _STAGE, bits, near)
             jobs.append(Job(member.name, parent.task, stage, begin, _checkpoints(options, MEMBERS, member.name)))
             limits[member.name] = limit
             alive.append((member, bits))
@@ -232,13 +232,18 @@ def _run(
             store(*_outcome(member, parent, settings[member.name], limit, uniform, bits, job, end, options))
 
 
-def _held_bits(plan: Plan, uniform: tuple[Priced, int] | FloatingPointError) -> int | None:
-    """The widths that a descent holds, those of the best uniform design, where its quantizer learns none."""
-    if learns_widths(plan.quantizer):
-        return None
+def _widths(
+    plan: Plan, uniform: tuple[Priced, int] | FloatingPointError
+) -> tuple[int | None, float | None]:  # fmt: skip
+    """(widths that a descent holds, those it starts from): the best uniform design's, held where none are learned.
+
+    Where that one's training ran away, learned widths start from the plan's.
+    """
     if isinstance(uniform, FloatingPointError):
+        if learns_widths(plan.quantizer):
+            return None, None
         raise uniform
-    return uniform[1]
+    return (None, float(uniform[1])) if learns_widths(plan.quantizer) else (uniform[1], None)
 
 
 def _uniform(

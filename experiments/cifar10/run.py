@@ -3,9 +3,9 @@
 A sweep over energy budgets (`cooptim.pareto`) for each seed: float parent, 16-bit reference, best uniform width, one
 joint design a budget. Choices on validation images; the test set is looked at once a design. Usage:
     python experiments/cifar10/run.py --data PATH [--ratios 50 80 110] [--seeds 0] [--float-steps 2400] [--steps 1200]
-        [--finetune 400] [--work runs/cifar10] [--resume]
+        [--finetune 400] [--work runs/cifar10] [--resume] [--out experiments/cifar10/front.csv]
 PATH is CIFAR-10's binary version or an .npz with x_train, y_train, x_test, y_test. Prints the sweep's table and writes
-front.csv, a row for each member in --work.
+--out, a row for each member in --work.
 """
 
 import argparse
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--finetune", type=int, default=400)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/cifar10"), help="checkpoints, designs")
     parser.add_argument("--resume", action="store_true", help="go on from --work")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "front.csv", help="the table of members")
     args = parser.parse_args()
     data = cooptim.load_data(args.data)
     budgets = [cooptim.Budget(energy_ratio=ratio, accuracy_drop=0.01) for ratio in args.ratios]
@@ -75,7 +76,7 @@ def main() -> None:
             "float_test_accuracy", "val_accuracy", "test_accuracy", "uniform_bits", "uniform_pj",
             "uniform_val_accuracy", "uniform_test_accuracy", "latency_ns")  # fmt: skip
     rows = [{name: getattr(point, name) for name in kept} for point in front.points]
-    record(HERE / "front.csv", rows)
+    record(args.out, rows)
     print(f"{time.process_time():.0f} CPU-s")
 
 

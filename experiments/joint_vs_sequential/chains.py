@@ -60,9 +60,12 @@ def uniform(cell: Cell) -> Priced:
     return best_uniform(cell.task, cell.params, cell.state, cell.limits(None), None, None)[0]
 
 
-def joint(cell: Cell, energy_pj: float, *, bits: int | None = None) -> Priced:
-    """Everything in one descent towards an energy; with `bits` widths are held."""
-    return descend(cell.task, cell.params, cell.state, cell.limits(energy_pj), "joint", bits, None, None).final
+def joint(cell: Cell, energy_pj: float, *, bits: int | None = None, start_bits: float | None = None) -> Priced:
+    """Everything in one descent towards an energy; widths are held at `bits`, or start from `start_bits`."""
+    limits = cell.limits(energy_pj)
+    return descend(
+        cell.task, cell.params, cell.state, limits, "joint", bits, None, None, start_bits=start_bits
+    ).final  # fmt: skip
 
 
 def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:

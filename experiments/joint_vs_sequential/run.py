@@ -17,6 +17,7 @@ energy seed by seed of a design that loses no more, with intervals from resampli
 import argparse
 import csv
 import dataclasses
+import functools
 import math
 import pathlib
 import tempfile
@@ -112,7 +113,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
     yield "uniform", math.nan, plain, seconds
     bits = int(np.max(np.asarray(plain.design.weight_bits)))
     if "joint" in args.ways:
-        yield from towards("joint", lambda pj: joint(cell, pj), budgets)
+        yield from towards("joint", lambda pj: joint(cell, pj, start_bits=bits), budgets)
     if "uniform+pruning" in args.ways:
         yield from towards("uniform+pruning", lambda pj: joint(cell, pj, bits=bits), budgets)
     for name, order in CHAINS.items():
@@ -132,7 +133,8 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
                 task.network, without(task.machine, held), task.data, task.plan, task.seed, cell.params, cell.state
             )
             small = dataclasses.replace(cell, task=less)
-            yield from towards(f"joint without {held}", lambda pj, small=small: joint(small, pj), budgets)
+            near = functools.partial(joint, small, start_bits=bits)
+            yield from towards(f"joint without {held}", near, budgets)
 
 
 def summary(rows: list[dict[str, str]]) -> str:

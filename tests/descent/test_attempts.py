@@ -20,8 +20,9 @@ def tried(monkeypatch: pytest.MonkeyPatch, least_pj: float, energy_pj: float | N
     """(targets, energy of the design taken) where the accuracy holds from `least_pj` on; uniform 200, bound 17."""
     targets = []
 
-    def pretend(task, params, state, limits, name, bits, checkpoints, progress):
+    def pretend(task, params, state, limits, name, bits, checkpoints, progress, *, start_bits):
         targets.append(limits.energy_pj)
+        assert start_bits == how.get("start_bits")
         accuracy = 0.99 if limits.energy_pj >= least_pj else 0.90
         return SimpleNamespace(final=priced(limits.energy_pj, accuracy))
 
@@ -36,6 +37,10 @@ def tried(monkeypatch: pytest.MonkeyPatch, least_pj: float, energy_pj: float | N
 
 def test_a_budget_that_stands_is_tried_once_and_reported_as_it_is(monkeypatch):
     assert tried(monkeypatch, 60.0, stands=True) == ([50.0], 50.0)
+
+
+def test_every_descent_of_a_search_starts_from_the_widths_it_is_given(monkeypatch):
+    assert tried(monkeypatch, 1e9, start_bits=3)[0] == pytest.approx([50.0, 100.0, math.sqrt(100.0 * 200.0)])
 
 
 def test_a_budget_that_keeps_the_accuracy_ends_the_search(monkeypatch):

@@ -132,10 +132,11 @@ def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift
     class Enough(Exception):
         """The joint descent was asked for."""
 
-    asked, done = {}, {}
+    asked, done, starts = {}, {}, {}
 
     def cheapest(*args, **how):
         asked[args[4]] = how.get("stands", False)
+        starts[args[4]] = (args[5], how.get("start_bits"))
         done[args[4]] = how["done"]
         if args[4] == "joint":
             raise Enough
@@ -147,5 +148,6 @@ def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift
     with pytest.raises(Enough):
         cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=0, quantizer=quantizer))
     assert asked == {"pruned": False, "joint": stands}
+    assert starts == {"pruned": (4, None), "joint": (4 if quantizer == "lsq" else None, 4)}  # (held, start)
     # Where no width is learned the joint search is that of thresholds again, and need not train what was trained.
     assert (done["joint"] is done["pruned"]) == (quantizer == "lsq") and (quantizer == "lsq" or done["joint"] is None)

@@ -1,0 +1,61 @@
+"""Where a joint descent starts: at the best uniform width, from which widths move slowly, or far above it."""
+
+import inspect
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cooptim
+from cooptim.descent import sweep
+from cooptim.descent.descend import descent_stage
+from cooptim.descent.finalize import Limits
+from cooptim.descent.loop import Stage, control_at
+from cooptim.descent.plan import Plan, quick_plan
+from cooptim.descent.task import build_task, decode
+from cooptim.design.knobs import free_phase, frozen_phase, knob_names
+from tests.descent.two_layers import traced
+
+_WIDTHS = {"weight_log2_step", "weight_log2_range", "input_log2_step", "input_log2_range"}
+
+
+@pytest.fixture(scope="module")
+def task():
+    network, params, data = traced()
+    return build_task(network, cooptim.load_machine("envision"), data, quick_plan(), 0, params, network.state)
+
+
+@pytest.mark.parametrize(
+    ("held", "start", "bits", "rate"), [(None, None, 8.0, 1.0), (None, 3, 3.0, 0.3), (4, None, 4.0, 1.0)]
+)
+def test_widths_start_where_they_are_told_to_and_move_slowly_from_there(task, held, start, bits, rate):
+    limits = Limits(None, 1e9, None, 0.0)
+    stage, begin = descent_stage(task, task.network.params, task.network.state, limits, "joint0", held, start)
+    design = decode(task, begin.knobs, stage.phase)
+    np.testing.assert_allclose(np.asarray(design.weight_bits), bits, atol=0.02)
+    np.testing.assert_allclose(np.asarray(design.input_bits), bits, atol=0.02)
+    assert stage.width_rate == pytest.approx(rate if rate == 1.0 else task.plan.near_rate_share)
+
+
+def test_slow_widths_slow_nothing_else_and_are_no_slower_once_frozen(task):
+    plan, knobs = Plan(), task.init(jnp.ones(2), jnp.ones(2))
+    three = jnp.full(2, 3.0)
+    for phase, slow in ((free_phase(2), 0.25), (frozen_phase(three, three), 1.0)):
+        whole, slowed = (
+            control_at(plan, Stage("joint0", 100, 1e-3, knob_names(knobs), phase, width_rate=rate), knobs, 0, phase)
+            for rate in (1.0, 0.25)
+        )
+        for name in knob_names(knobs):
+            a, b = (np.asarray(getattr(one.knob_rates, name), float) for one in (whole, slowed))
+            np.testing.assert_allclose(b, a * (slow if name in _WIDTHS else 1.0), rtol=1e-6, err_msg=name)
+            assert np.all(a > 0.0), name
+
+
+def test_members_of_a_sweep_start_at_the_uniform_width_of_their_seed():
+    lost = FloatingPointError("the training ran away")
+    widths = inspect.unwrap(sweep._widths)  # past the type checks of the tests, which know stand-ins from designs
+    assert widths(Plan(), ("design", 3)) == (None, 3.0)
+    assert widths(Plan(quantizer="lsq"), ("design", 3)) == (3, None)
+    assert widths(Plan(), lost) == (None, None)
+    with pytest.raises(FloatingPointError, match="ran away"):
+        widths(Plan(quantizer="lsq"), lost)
