@@ -21,22 +21,25 @@ from cooptim.descent.loop import control_at
 from cooptim.descent.plan import Plan
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
-from cooptim.descent.run import accuracy_on_test, float_parent, tested
+from cooptim.descent.run import accuracy_on_test, best_uniform, float_parent, tested
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design
 
 HERE = pathlib.Path(__file__).parent
+KEPT = 0.005  # of validation accuracy that the uniform width may lose
 TIE = 1e-6  # moves pixels off ties, which HGQ2 rounds up and our executor to even
 
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """One seed: the task on Envision, the float parent and the 16-bit reference that sets the deadline."""
+    """One seed: the task on Envision, the float parent, the 16-bit reference that sets the deadline, the best uniform
+    width, where descents start."""
 
     task: Task
     params: Any
     state: Any
     reference: Priced
     float_accuracy: tuple[float, float]  # validation, test
+    uniform_bits: int
 
     @property
     def deadline_ns(self) -> float:
@@ -66,7 +69,9 @@ def trained(task: Task) -> Ours:
     reference, _ = reference_16b(task, params, state)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
     val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
-    return Ours(task, params, state, reference, (val, accuracy_on_test(task, params, state, plain)))
+    limits = Limits(None, float(reference.report.total_latency_ns), None, val - KEPT)
+    _, bits = best_uniform(task, params, state, limits, None, None)
+    return Ours(task, params, state, reference, (val, accuracy_on_test(task, params, state, plain)), bits)
 
 
 def designed(ours: Ours, ratio: float) -> tuple[Priced, float]:
@@ -74,7 +79,9 @@ def designed(ours: Ours, ratio: float) -> tuple[Priced, float]:
     begin = time.process_time()
     energy_pj = float(ours.reference.report.total_energy_pj) / ratio
     limits = Limits(energy_pj, ours.deadline_ns, None, ours.float_accuracy[0])
-    found = descend(ours.task, ours.params, ours.state, limits, f"joint{ratio:g}", None, None, None)
+    found = descend(
+        ours.task, ours.params, ours.state, limits, f"joint{ratio:g}", None, None, None, start_bits=ours.uniform_bits
+    )  # fmt: skip
     return tested(ours.task, found.final), time.process_time() - begin
 
 
