@@ -123,7 +123,11 @@ def landed(
         leeway = dataclasses.replace(aims[0], val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
         design, state = improve(task, end.params, state, design, leeway)
     end = dataclasses.replace(end, state=state)
-    tuned = _finetuned(task, end, design, aims[1:], name, checkpoints, progress, learn_widths=bits is None)
+    # A network of few bits that stands within its budget can lose more to a round at a fresh rate than it gains.
+    first = _as_it_is(task, end.params, state, design, limits, name) if aims[0] == aims[-1] else None
+    tuned = _finetuned(
+        task, end, design, aims[1:], name, checkpoints, progress, learn_widths=bits is None, first=first
+    )  # fmt: skip
     return Descent(tuned, relaxed, history, before - after)
 
 
@@ -148,15 +152,15 @@ def patience(plan: Plan, bits: int) -> float:
 
 
 def _finetuned(  # type: ignore[no-untyped-def]
-    task, end, design, aims, name, checkpoints, progress, learn_widths, give_up=math.inf
+    task, end, design, aims, name, checkpoints, progress, learn_widths, give_up=math.inf, first=None
 ):
-    """The best of several rounds of fine-tuning on validation data, each on from the last.
+    """The best of several rounds of fine-tuning on validation data, each on from the last, and of `first`, if any.
 
     Each ends within its own of `aims`; only what is within the last counts. Under an energy budget all rounds are run,
     for the first that keeps the accuracy may owe it to few images. Without one the first ends it, and so does one after
     which the best still misses by `give_up`: a uniform width is chosen by whether it keeps the accuracy at all.
     """
-    best: Priced | None = None
+    best: Priced | None = first
     goal, budgeted = aims[-1].val_accuracy, aims[-1].energy_pj is not None
     for attempt, limits in enumerate(aims):
         hold = _holds(aims, attempt)
@@ -211,10 +215,14 @@ def _finetune(  # type: ignore[no-untyped-def]
     legal, state = bind(task, tuned.params, state, legal, limits)
     if learn_widths:
         legal, state = improve(task, tuned.params, state, legal, limits)
-    params = task.network.harden(tuned.params, legal)
-    legal = best_exits(task, params, state, legal, limits)
-    one = priced(task, name.rstrip("0123456789"), params, state, legal, limits.latency_ns)
-    return dataclasses.replace(tuned, state=state), one
+    return dataclasses.replace(tuned, state=state), _as_it_is(task, tuned.params, state, legal, limits, name)
+
+
+def _as_it_is(task: Task, params: Any, state: Any, design: Design, limits: Limits, name: str) -> Priced:
+    """A legal design with these parameters, priced; pruned weights are zero in them from now on."""
+    params = task.network.harden(params, design)
+    design = best_exits(task, params, state, design, limits)
+    return priced(task, name.rstrip("0123456789"), params, state, design, limits.latency_ns)
 
 
 def _held(task: Task, tuned: TrainState, phase: Phase, design: Design) -> Design:

@@ -14,6 +14,7 @@ from cooptim.cost.report import CostReport
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.foresee import foreseen
 from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
+from cooptim.descent.polish import polished
 from cooptim.descent.raising import raised_thresholds
 from cooptim.descent.task import Task, rates, settled
 from cooptim.design.design import Design
@@ -44,6 +45,9 @@ class Limits:
 def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: float) -> Design:
     """The legal design at these widths and thresholds: best modes, tilings, supplies within the deadline.
 
+    They are chosen layer by layer, then polished for the whole network, from there and from the hardware that `relaxed`
+    came with where that is legal: layers share the buffer.
+
     Where errors are injected a supply is no free choice of the hardware: each stays at least what it is in `relaxed`,
     rounded up to the grid, and is higher just where the deadline or a cheaper mode asks for it.
 
@@ -57,7 +61,20 @@ def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: 
     broken = violations(space, legal)
     if broken:
         raise IllegalDesign("; ".join(broken))
-    return legal
+    own = snap(space, sized)
+    starts = [legal] if violations(space, own) else [own, legal]
+    return _cheapest(task, starts, stats, deadline_ns)
+
+
+def _cheapest(task: Task, starts: list[Design], stats: Stats, deadline_ns: float) -> Design:
+    """What single changes of hardware make of each of these legal designs, the cheapest that is in time."""
+    period_ns = deadline_ns if np.isfinite(deadline_ns) else 0.0
+    ends = [
+        polished(task.space, task.pricer, one, stats, deadline_ns, supplies=task.faults is None) for one in starts
+    ]  # fmt: skip
+    prices = task.pricer.many(ends, stats, period_ns)
+    late = prices.latency_ns > deadline_ns * (1 + 1e-6)
+    return ends[int(np.argmin(np.where(late, np.inf, prices.energy_pj)))]
 
 
 def _built_size(task: Task, design: Design) -> jax.Array:

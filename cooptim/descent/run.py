@@ -79,10 +79,12 @@ def optimize(
         task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj, done=done
     )  # fmt: skip
     held = None if learns_widths(plan.quantizer) else bits
+    known = pruned.final if pruned.final.val_accuracy >= limits.val_accuracy else uniform
     joint = cheapest(
-        task, params, state, limits, "joint", held, checkpoints, progress, uniform, setting.bound_pj,
+        task, params, state, limits, "joint", held, checkpoints, progress, known, setting.bound_pj,
         stands=not setting.lifted, done=done if held is not None else None, start_bits=bits,
     )  # fmt: skip
+    joint = better(joint, pruned, limits, stands=not setting.lifted)
     joint = dataclasses.replace(joint, final=dataclasses.replace(joint.final, title="joint"))  # also where it is pruned
     designs = {
         "reference_16b": reference, "best_uniform": uniform, "best_uniform_pruned": pruned.final, "final": joint.final
@@ -160,21 +162,22 @@ def best_uniform(
 
 def cheapest(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None,
-    checkpoints: Checkpoints | None, progress: Progress | None, uniform: Priced, bound_pj: float,
+    checkpoints: Checkpoints | None, progress: Progress | None, known: Priced, bound_pj: float,
     *, stands: bool = False, done: dict[float, Descent] | None = None, start_bits: float | None = None,
 ) -> Descent:  # fmt: skip
     """The descent that keeps the accuracy at the least energy, within `plan.attempts` tries.
 
-    With an energy budget it is aimed at first, and the target moves up towards the uniform design while the accuracy
-    is missed; without one the target is bisected between the bound and the uniform design. A budget that `stands` is
-    not moved: what it costs in accuracy is reported.
+    With an energy budget it is aimed at first, and the target moves up towards the `known` design while the accuracy
+    is missed; without one the target is bisected between the bound and that design. A budget that `stands` is not
+    moved: what it costs in accuracy is reported.
 
     Args:
+      known: the cheapest design so far that keeps the accuracy.
       done: descents at these widths by target, which are not run again; those run here are added.
       start_bits: where learned widths start, as in `descend`.
     """
     done = {} if done is None else done
-    top = float(uniform.report.total_energy_pj)
+    top = _energy(known)
     given = limits.energy_pj is not None
     low = limits.energy_pj if limits.energy_pj is not None else bound_pj / BOUND_SHARE
     target, best, floor = low, None, low
@@ -198,6 +201,24 @@ def cheapest(
         target = math.sqrt(floor * max(top, floor))
     assert best is not None
     return best
+
+
+def better(joint: Descent, pruned: Descent, limits: Limits, *, stands: bool) -> Descent:
+    """The joint descent, or that of the uniform width with pruning, which is a point of the same space, where better.
+
+    Better is what keeps the accuracy, within the energy budget if that one `stands`; where both do and the energy is
+    free, what takes less.
+    """
+    most_pj = limits.energy_pj if stands else None
+    if not _meets(pruned.final, most_pj, limits.val_accuracy):
+        return joint
+    if not _meets(joint.final, most_pj, limits.val_accuracy):
+        return pruned
+    return pruned if most_pj is None and _energy(pruned.final) < _energy(joint.final) else joint
+
+
+def _meets(one: Priced, most_pj: float | None, val_accuracy: float) -> bool:
+    return one.val_accuracy >= val_accuracy and (most_pj is None or _energy(one) <= most_pj)
 
 
 def _energy(one: Priced) -> float:

@@ -93,9 +93,11 @@ def _held(summary: Mapping[str, Any]) -> list[str]:
     """That no width was learned, or none of weights: then both searches are of thresholds, hardware and inputs."""
     if labels := summary.get("label_bits"):
         return [f"weights: labels of {labels} b in every design but 16 b; uniform and learned widths are the inputs'"]
-    if not summary.get("widths_held"):
-        return []
     pruned, final = (summary["energy_pj"][key] for key in ("best_uniform_pruned", "final"))
+    if not summary.get("widths_held"):
+        if pruned is not None and pruned == final:
+            return ["joint = uniform + pruning, which no search for widths of each layer has beaten"]
+        return []
     if pruned is None or pruned == final:
         return ["widths held: joint = uniform + pruning"]
     return ["widths held: joint = uniform + pruning held to the energy that was asked for"]

@@ -39,6 +39,28 @@ def test_a_budget_that_stands_is_tried_once_and_reported_as_it_is(monkeypatch):
     assert tried(monkeypatch, 60.0, stands=True) == ([50.0], 50.0)
 
 
+@pytest.mark.parametrize(
+    ("joint", "pruned", "stands", "taken"),
+    [
+        ((50.0, 0.99), (45.0, 0.99), True, "joint"),  # both meet the budget: more weights, not less energy
+        ((50.0, 0.97), (49.0, 0.98), True, "pruned"),
+        ((50.0, 0.97), (60.0, 0.99), True, "joint"),  # that one moved up, and misses the budget
+        ((50.0, 0.97), (50.0, 0.97), True, "joint"),
+        ((60.0, 0.99), (50.0, 0.99), False, "pruned"),
+        ((60.0, 0.97), (90.0, 0.98), False, "pruned"),
+        ((60.0, 0.98), (90.0, 0.99), False, "joint"),
+        ((60.0, 0.98), (50.0, 0.97), False, "joint"),
+    ],
+)
+def test_one_width_with_pruning_is_taken_where_it_is_better(monkeypatch, joint, pruned, stands, taken):
+    for name in ("_meets", "_energy"):
+        monkeypatch.setattr(run, name, inspect.unwrap(getattr(run, name)))
+    better = inspect.unwrap(run.better)
+    a, b = (SimpleNamespace(final=priced(*one)) for one in (joint, pruned))
+    limits = Limits(50.0, 1e3, None, 0.98)
+    assert better(a, b, limits, stands=stands) is {"joint": a, "pruned": b}[taken]
+
+
 def test_every_descent_of_a_search_starts_from_the_widths_it_is_given(monkeypatch):
     assert tried(monkeypatch, 1e9, start_bits=3)[0] == pytest.approx([50.0, 100.0, math.sqrt(100.0 * 200.0)])
 

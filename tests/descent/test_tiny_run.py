@@ -1,6 +1,7 @@
 """A whole run at toy length: everything that the main job does, in seconds; accuracies mean nothing here."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -126,28 +127,32 @@ def test_every_reference_is_fine_tuned_like_the_joint_design(result):
 
 @pytest.mark.float32
 @pytest.mark.parametrize(
-    ("share", "lift", "stands", "quantizer"), [(20.0, True, True, "step_range"), (500.0, True, False, "lsq")]
+    ("share", "stands", "quantizer", "prunable"),
+    [(20.0, True, "step_range", True), (500.0, False, "lsq", False)],
 )
-def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, lift, stands, quantizer):
+def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, stands, quantizer, prunable):
     class Enough(Exception):
         """The joint descent was asked for."""
 
-    asked, done, starts = {}, {}, {}
+    asked, done, starts, known = {}, {}, {}, {}
 
     def cheapest(*args, **how):
         asked[args[4]] = how.get("stands", False)
         starts[args[4]] = (args[5], how.get("start_bits"))
         done[args[4]] = how["done"]
+        known[args[4]] = args[8]
         if args[4] == "joint":
             raise Enough
-        return None
+        return SimpleNamespace(final=SimpleNamespace(val_accuracy=1.0 if prunable else 0.0))
 
-    monkeypatch.setattr(run, "best_uniform", lambda *args: (None, 4))
+    monkeypatch.setattr(run, "best_uniform", lambda *args: ("uniform", 4))
     monkeypatch.setattr(run, "cheapest", cheapest)
-    budget = cooptim.Budget(energy_ratio=share, lift=lift)
+    budget = cooptim.Budget(energy_ratio=share, lift=True)
     with pytest.raises(Enough):
         cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=0, quantizer=quantizer))
     assert asked == {"pruned": False, "joint": stands}
     assert starts == {"pruned": (4, None), "joint": (4 if quantizer == "lsq" else None, 4)}  # (held, start)
+    # The joint search moves up to the cheapest design that keeps the accuracy, and no further.
+    assert known["pruned"] == "uniform" and (known["joint"] == "uniform") == (not prunable)
     # Where no width is learned the joint search is that of thresholds again, and need not train what was trained.
     assert (done["joint"] is done["pruned"]) == (quantizer == "lsq") and (quantizer == "lsq" or done["joint"] is None)

@@ -131,6 +131,13 @@ def test_held_widths_are_said(run):
     assert told["widths_held"] and "widths held: joint = uniform + pruning" in notes(told)
 
 
+def test_a_joint_design_that_is_the_pruned_one_is_said(run):
+    line = "joint = uniform + pruning, which no search for widths of each layer has beaten"
+    same = run.designs | {"final": run.designs["best_uniform_pruned"]}
+    assert line in notes(summary(fake_run.result(designs=same)))
+    assert line not in notes(summary(run))
+
+
 def test_layer_table_says_what_each_layer_chose(rows):
     text = _text(layer_table(rows), width=120)
     assert _row(text, "conv1.kernel")[:6] == ["conv1.kernel", "9216", "4/4", ".50/.75", "4x4b", "16,1,8,8"]
