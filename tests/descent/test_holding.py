@@ -99,6 +99,22 @@ def test_rounds_at_the_budget_hold_what_is_pruned_once_the_budget_was_met(monkey
         assert held == list(zip(energies, expected, strict=True))
 
 
+@pytest.mark.parametrize(("first", "rounds", "taken"), [(0.97, (0.93, 0.95), 0.97), (0.97, (0.93, 0.975), 0.975)])
+def test_what_stands_before_fine_tuning_is_taken_where_no_round_is_better(monkeypatch, first, rounds, taken):
+    def one(accuracy):
+        return SimpleNamespace(
+            val_accuracy=accuracy, val_loss=1.0 - accuracy, design="d", report=SimpleNamespace(total_energy_pj=50.0)
+        )
+
+    left = list(rounds)
+    monkeypatch.setattr(descend, "_finetune", lambda task, end, *rest: (end, one(left.pop(0))))
+    monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
+    finetuned = inspect.unwrap(descend._finetuned)
+    aims = [Limits(50.0, 1e3, None, 0.98)] * len(rounds)
+    best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, first=one(first))
+    assert best.val_accuracy == taken and not left
+
+
 def test_channel_factors_stand_while_a_descent_learns_widths(task):
     knobs = task.init(jnp.ones(2), jnp.ones(2))
     free, frozen = free_phase(2), frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
