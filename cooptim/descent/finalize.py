@@ -13,7 +13,7 @@ import numpy as np
 from cooptim.cost.report import CostReport
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.foresee import foreseen
-from cooptim.descent.moves import Move, hardware_moves, legal_moves, mode_moves, width_moves
+from cooptim.descent.moves import HARDWARE, Move, hardware_moves, legal_moves, mode_moves, width_moves
 from cooptim.descent.polish import polished
 from cooptim.descent.raising import raised_thresholds
 from cooptim.descent.task import Task, rates, settled
@@ -45,8 +45,8 @@ class Limits:
 def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: float) -> Design:
     """The legal design at these widths and thresholds: best modes, tilings, supplies within the deadline.
 
-    They are chosen layer by layer, then polished for the whole network, from there and from the hardware that `relaxed`
-    came with where that is legal: layers share the buffer.
+    They are chosen layer by layer, then polished for the whole network, for layers share the buffer; from the hardware
+    that `relaxed` came with where that is cheaper already.
 
     Where errors are injected a supply is no free choice of the hardware: each stays at least what it is in `relaxed`,
     rounded up to the grid, and is higher just where the deadline or a cheaper mode asks for it.
@@ -61,20 +61,18 @@ def finalize(task: Task, relaxed: Design, params: Any, state: Any, deadline_ns: 
     broken = violations(space, legal)
     if broken:
         raise IllegalDesign("; ".join(broken))
-    own = snap(space, sized)
-    starts = [legal] if violations(space, own) else [own, legal]
-    return _cheapest(task, starts, stats, deadline_ns)
+    start = _cheaper_of(task, legal, snap(space, sized), stats, deadline_ns)
+    kinds = HARDWARE if task.faults is None else tuple(kind for kind in HARDWARE if kind != "supply")
+    return polished(space, task.pricer, start, stats, deadline_ns, kinds)
 
 
-def _cheapest(task: Task, starts: list[Design], stats: Stats, deadline_ns: float) -> Design:
-    """What single changes of hardware make of each of these legal designs, the cheapest that is in time."""
-    period_ns = deadline_ns if np.isfinite(deadline_ns) else 0.0
-    ends = [
-        polished(task.space, task.pricer, one, stats, deadline_ns, supplies=task.faults is None) for one in starts
-    ]  # fmt: skip
-    prices = task.pricer.many(ends, stats, period_ns)
-    late = prices.latency_ns > deadline_ns * (1 + 1e-6)
-    return ends[int(np.argmin(np.where(late, np.inf, prices.energy_pj)))]
+def _cheaper_of(task: Task, legal: Design, other: Design, stats: Stats, deadline_ns: float) -> Design:
+    """`legal`, or the other design where that is legal too, in time and takes no more."""
+    if violations(task.space, other):
+        return legal
+    prices = task.pricer.many([legal, other], stats, deadline_ns if np.isfinite(deadline_ns) else 0.0)
+    in_time = prices.latency_ns[1] <= deadline_ns * (1 + 1e-6)
+    return other if in_time and prices.energy_pj[1] <= prices.energy_pj[0] else legal
 
 
 def _built_size(task: Task, design: Design) -> jax.Array:

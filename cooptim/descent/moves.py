@@ -79,22 +79,29 @@ def mode_moves(space: DesignSpace, design: Design) -> list[Move]:
     return moves
 
 
-def hardware_moves(space: DesignSpace, design: Design) -> list[Move]:
-    """Every design with one mode, one tiling or one supply step changed; the network computes the same."""
+HARDWARE = ("mode", "tiling", "supply")
+
+
+def hardware_moves(space: DesignSpace, design: Design, kinds: tuple[str, ...] = HARDWARE) -> list[Move]:
+    """Every design with one mode, one tiling or one supply step changed; the network computes the same.
+
+    Args:
+      kinds: what may change, of `HARDWARE`.
+    """
     moves = []
     names = space.workload.names
     modes, tiling = np.asarray(design.mode), np.asarray(design.tiling)
     volts, step_v = np.asarray(design.supply_v), float(space.machine.supply.step_v)
     for layer, name in enumerate(names):
-        for mode in range(modes.shape[1]):
+        for mode in range(modes.shape[1]) if "mode" in kinds else ():
             if modes[layer, mode] != 1:
                 changed = dataclasses.replace(design, mode=_put(modes, layer, np.eye(modes.shape[1])[mode]))
                 moves.append(Move(f"{name} mode {space.machine.modes[mode].name}", changed, False))
-        for row in range(tiling.shape[1]):
+        for row in range(tiling.shape[1]) if "tiling" in kinds else ():
             if tiling[layer, row] != 1 and space.tilings.valid[layer, row] > 0:
                 changed = dataclasses.replace(design, tiling=_put(tiling, layer, np.eye(tiling.shape[1])[row]))
                 moves.append(Move(f"{name} tiling {row}", changed, False))
-        for sign in (-1.0, 1.0):
+        for sign in (-1.0, 1.0) if "supply" in kinds else ():
             changed = dataclasses.replace(design, supply_v=_put(volts, layer, volts[layer] + sign * step_v))
             moves.append(Move(f"{name} supply {sign * step_v:+.2f} V", _reclock(space, changed), False, True))
     return moves

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.compile import compiled
+from cooptim.descent.polish import polished
 from cooptim.descent.result import Priced
 from cooptim.descent.stages import without_exits
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced
@@ -40,6 +41,7 @@ def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
     design = without_exits(dataclasses.replace(design, weight_bits=full_w, input_bits=full_i))
     stats = task.measure.stats(params, state, design, *task.stats_images)
     design = assign_hardware(task.space, task.pricer, design, stats, float("inf"), nominal=True)
+    design = polished(task.space, task.pricer, design, stats, float("inf"), ("tiling",))
     latency_ns = float(task.pricer.report(design, stats, 0.0).total_latency_ns)
     dense = task.pricer.report(design, dense_stats(task.layers), latency_ns)
     return priced(task, "16 b", params, state, design, latency_ns), float(dense.total_energy_pj)

@@ -82,9 +82,25 @@ def test_no_single_change_saves_and_the_best_combination_is_near(case):
 def test_supplies_stay_where_they_are_no_choice_of_the_hardware(case):
     task, soft, stats, deadline_ns, _ = case
     assigned = snap(task.space, assign_hardware(task.space, task.pricer, soft, stats, deadline_ns))
-    best = polished(task.space, task.pricer, assigned, stats, deadline_ns, supplies=False)
+    best = polished(task.space, task.pricer, assigned, stats, deadline_ns, ("mode", "tiling"))
     np.testing.assert_array_equal(best.supply_v, assigned.supply_v)
     np.testing.assert_array_equal(best.freq_ghz, assigned.freq_ghz)
+
+
+def test_the_reference_has_the_best_tilings_of_the_whole_network_and_nothing_else_changed(case):
+    task, *_ = case
+    reference, _ = reference_16b(task, task.network.params, task.network.state)
+    design, period_ns = reference.design, float(reference.report.total_latency_ns)
+    assert float(np.min(np.asarray(design.supply_v))) == float(task.machine.supply.nominal_v)
+    np.testing.assert_array_equal(np.argmax(np.asarray(design.mode), axis=1), 0)
+    valid, least_pj = np.asarray(task.space.tilings.valid) > 0, np.inf
+    rows = np.eye(valid.shape[1])
+    for pick in itertools.product(*([row for row, ok in zip(rows, some, strict=True) if ok] for some in valid)):
+        other = dataclasses.replace(design, tiling=np.asarray(pick))
+        if not violations(task.space, other):
+            least_pj = min(least_pj, float(task.pricer.report(other, reference.stats, 0.0).total_energy_pj))
+    now_pj = float(task.pricer.report(design, reference.stats, 0.0).total_energy_pj)
+    assert least_pj * (1 - 1e-6) <= now_pj <= 1.02 * least_pj and period_ns > 0.0
 
 
 def test_a_legal_design_is_its_own_best_hardware(case):
