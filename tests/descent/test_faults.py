@@ -171,12 +171,20 @@ def test_finalizing_holds_the_learned_supplies_where_errors_are_injected(monkeyp
     for name, found in (("assign_hardware", assigned), ("snap", lambda space, d: d), ("violations", lambda *_: [])):
         monkeypatch.setattr(finalize, name, found)
     monkeypatch.setattr(finalize, "_built_size", lambda task, design: design.buffer_bits)
+    monkeypatch.setattr(finalize, "_cheaper_of", lambda task, legal, *_: legal)
+
+    def polished(space, pricer, design, stats, deadline_ns, kinds):
+        asked["kinds"] = kinds
+        return design
+
+    monkeypatch.setattr(finalize, "polished", polished)
     task = TwoLayers(types.SimpleNamespace(stats=lambda *_: Stats(jnp.ones(2), jnp.ones(2))))
     task.data.x_train = task.data.y_train = np.zeros(1)
     for name, value in (("space", None), ("pricer", None), ("faults", faults), ("plan", Plan())):
         object.__setattr__(task, name, value)
     finalize.finalize(task, START, None, None, 1.0)
     assert (asked["v"] is None) == (faults is None)
+    assert asked["kinds"] == (("mode", "tiling", "supply") if faults is None else ("mode", "tiling"))
     if faults:
         np.testing.assert_array_equal(asked["v"], START.supply_v)
 
