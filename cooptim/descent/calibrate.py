@@ -13,6 +13,7 @@ from cooptim.descent.assign import assign_hardware
 from cooptim.descent.clusters import with_clusters
 from cooptim.descent.compile import compiled
 from cooptim.descent.faults import safe_machine
+from cooptim.descent.polish import polished
 from cooptim.descent.price import Pricer
 from cooptim.design.design import Design
 from cooptim.design.knobs import frozen_phase
@@ -58,7 +59,9 @@ def calibrate(
     """
     space, design = calibrated_ranges(network, params, state, x, where, bits, ranges=ranges, per_channel=per_channel)
     stats = compiled(network.apply)(params, state, _chunks(x)[0], design)[2]
-    return snap(space, assign_hardware(space, Pricer(space), design, stats, deadline_ns))
+    pricer = Pricer(space)
+    legal = snap(space, assign_hardware(space, pricer, design, stats, deadline_ns))
+    return polished(space, pricer, legal, stats, deadline_ns, ("mode", "tiling"))
 
 
 def calibrated_ranges(

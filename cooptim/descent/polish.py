@@ -23,7 +23,8 @@ def polished(
 ) -> Design:  # fmt: skip
     """A legal design after the change of one mode, tiling or supply step that saves most, again until none saves.
 
-    Latency stays within the deadline, or where it is if that is later already.
+    Latency stays within the deadline, or where it is if that is later already. Layer by layer in turn, or just the few
+    layers that have most to save, take as long and end higher (ResNet-8 at 8 b: 0.83 instead of 0.72).
 
     Args:
       kinds: what may change, of `HARDWARE`.

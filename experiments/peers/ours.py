@@ -19,6 +19,7 @@ from cooptim.descent.descend import descend, descent_stage
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import control_at
 from cooptim.descent.plan import Plan
+from cooptim.descent.polish import polished
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
 from cooptim.descent.run import accuracy_on_test, best_uniform, float_parent, tested
@@ -89,6 +90,7 @@ def priced_point(task: Task, deadline_ns: float, point: Point) -> tuple[float, t
     """(energy [pJ], widths of weights then inputs [bit], validation accuracy in our executor) of a peer's network."""
     design, stats = point_design(task.space, point)
     legal = assign_hardware(task.space, task.pricer, design, stats, deadline_ns)
+    legal = polished(task.space, task.pricer, legal, stats, deadline_ns)
     energy_pj = float(task.pricer.report(legal, stats, deadline_ns).total_energy_pj)
     params, state = loaded(task.network.params, task.network.state, point)
     x = task.data.x_val + np.float32(TIE)
