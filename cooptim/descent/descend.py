@@ -12,7 +12,7 @@ from cooptim.cost.report import CostReport
 from cooptim.descent.checkpoint import Checkpoints
 from cooptim.descent.exits import best_exits
 from cooptim.descent.faults import safe_supply_v
-from cooptim.descent.finalize import Limits, bind, finalize, improve, price
+from cooptim.descent.finalize import Limits, finalize, fitted, improve, price
 from cooptim.descent.loop import Progress, Stage, run_stage
 from cooptim.descent.plan import Plan
 from cooptim.descent.references import uniform_phase
@@ -116,7 +116,7 @@ def landed(
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
     now_pj = float(price(task, end.params, end.state, design, period)[0].total_energy_pj)
     aims = graded(limits, now_pj, task.plan.finetune_tries)
-    design, state = bind(task, end.params, end.state, design, aims[0])
+    design, state = fitted(task, end.params, end.state, design, aims[0])
     if bits is None:
         # Fine-tuning still follows, so a move may cost a little more here than in the end.
         reached = task.measure.accuracy(end.params, state, design, task.data.x_val, task.data.y_val)[0]
@@ -212,7 +212,7 @@ def _finetune(  # type: ignore[no-untyped-def]
     held = _held(task, tuned, phase, design)
     state = settled(task, tuned.params, tuned.state, held)
     legal = finalize(task, held, tuned.params, state, limits.latency_ns)
-    legal, state = bind(task, tuned.params, state, legal, limits)
+    legal, state = fitted(task, tuned.params, state, legal, limits)
     if learn_widths:
         legal, state = improve(task, tuned.params, state, legal, limits)
     return dataclasses.replace(tuned, state=state), _as_it_is(task, tuned.params, state, legal, limits, name)

@@ -28,6 +28,7 @@ _BISECTIONS = 14
 _LOOKS = 3  # at zero rates of inputs, before spending measures every step of its way
 _UNSEEN = 0.02  # of the energy: so much more than foreseen at the inputs' old zero rates is a move given credit for
 _ROUNDS = 5
+_REFITS = 3
 _FEWEST = 8.0  # one weight in so many is the least share that a layer is left with at once
 _SINGLE_LAYERS = 4  # tried one by one when spending on all layers misses the accuracy
 
@@ -168,6 +169,21 @@ def bind(
         if limits.energy_pj * (1.0 - _BAND) <= cost <= limits.energy_pj:
             break
         aimed *= min(1.0, (1.0 - 0.25 * _BAND) * limits.energy_pj / cost)
+    return design, state
+
+
+def fitted(task: Task, params: Any, state: Any, design: Design, limits: Limits) -> tuple[Design, Any]:
+    """(design, state) whose budget binds with the best hardware for what is left: `bind`, `finalize`, and again.
+
+    Weights that leave make room in the buffer, and what that saves brings some of them back.
+    """
+    design, state = bind(task, params, state, design, limits)
+    for _ in range(_REFITS if limits.energy_pj is not None else 0):
+        before_pj = float(price(task, params, state, design, limits.latency_ns)[0].total_energy_pj)
+        design = finalize(task, design, params, state, limits.latency_ns)
+        if float(price(task, params, state, design, limits.latency_ns)[0].total_energy_pj) > before_pj * (1.0 - _BAND):
+            break
+        design, state = bind(task, params, state, design, limits)
     return design, state
 
 
