@@ -12,7 +12,7 @@ from flax import nnx
 
 import cooptim
 from cooptim.data.dataset import split_dataset
-from cooptim.descent import descend
+from cooptim.descent import descend, finalize
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Stage, control_at
 from cooptim.descent.plan import Plan, quick_plan
@@ -113,6 +113,36 @@ def test_what_stands_before_fine_tuning_is_taken_where_no_round_is_better(monkey
     aims = [Limits(50.0, 1e3, None, 0.98)] * len(rounds)
     best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, first=one(first))
     assert best.val_accuracy == taken and not left
+
+
+@pytest.mark.parametrize(
+    ("cheaper", "budget_pj", "calls"),
+    [
+        ((0.9, 0.95, 1.0), 100.0, ["bind", "finalize", "bind", "finalize", "bind", "finalize"]),
+        ((1.0,), 100.0, ["bind", "finalize"]),  # nothing was freed
+        ((0.9, 0.9, 0.9), 100.0, ["bind", "finalize"] * 3 + ["bind"]),  # not for ever
+        ((), None, ["bind"]),
+    ],
+)
+def test_what_better_hardware_frees_is_spent_on_weights(monkeypatch, cheaper, budget_pj, calls):
+    done, shares = [], list(cheaper)
+
+    def bind(task, params, state, design, limits):
+        done.append("bind")
+        return limits.energy_pj or design, "settled"
+
+    def best(task, design, params, state, deadline_ns):
+        done.append("finalize")
+        return design * shares.pop(0)
+
+    monkeypatch.setattr(finalize, "bind", bind)
+    monkeypatch.setattr(finalize, "finalize", best)
+    monkeypatch.setattr(
+        finalize, "price", lambda task, params, state, design, period: (SimpleNamespace(total_energy_pj=design), None)
+    )
+    design, state = inspect.unwrap(finalize.fitted)(None, None, "old", 120.0, Limits(budget_pj, 1e3, None, 0.9))
+    assert done == calls and state == "settled"
+    assert design == (100.0 if budget_pj else 120.0)
 
 
 def test_channel_factors_stand_while_a_descent_learns_widths(task):

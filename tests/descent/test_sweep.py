@@ -136,6 +136,7 @@ def swept(asked, programs, tmp_path_factory):
     out, said = tmp_path_factory.mktemp("sweep"), []
 
     def stage_of(task, params, state, limits, *parts):
+        assert parts == (module._STAGE, None, 4.0)  # widths are learned, from the uniform width on
         stage, begin = descent_stage(task, params, state, limits, *parts)
         ratio = 0.0 if limits.energy_pj is None else _REFERENCE_PJ / limits.energy_pj
         return (dataclasses.replace(stage, weight_rate=math.inf) if 3.5 < ratio < 4.5 else stage), begin
