@@ -14,7 +14,7 @@ from tests.cli.two_layers import MODEL
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A directory with a network, and EIE with values of 8 bits and accumulators that hold every sum."""
+    """A directory with a network, and EIE with values of 8 bits and accumulators that hold every sum, or few."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sharing.py").write_text(MODEL)
     text = (resources.files("cooptim.hardware") / "machines" / "eie.yaml").read_text()
@@ -25,6 +25,13 @@ def here(tmp_path, monkeypatch):
         assert text.count(old) == 1
         text = text.replace(old, new)
     (tmp_path / "wide.yaml").write_text(text)
+    few = re.sub(
+        r"accumulator: {value: 32, unit: bit, interval: \[[^]]*]",
+        "accumulator: {value: 12, unit: bit, interval: [12, 32]",
+        text,
+    )
+    assert few != text
+    (tmp_path / "narrow.yaml").write_text(few)
     return tmp_path
 
 
@@ -61,11 +68,11 @@ def test_a_run_with_tables_ends_in_integers(run, here):
         table = whole.nodes[layer.node].arrays["table"]
         np.testing.assert_allclose(table * design["weight_step"], design["codebook"], rtol=1e-5, atol=1e-9)
 
-    # EIE's own accumulators hold no sum of these, and the message says what would.
-    code, out, err = run("export", "integer", "made", *common[:-1], "eie", "--out", "narrow")
+    # Accumulators of 12 bits hold no sum of these, and the message says what would.
+    code, out, err = run("export", "integer", "made", *common[:-1], "narrow.yaml", "--out", "narrow")
     assert (code, out) == (2, "") and not (here / "narrow" / "integer.json").exists()
     assert re.search(
-        r"[ab]: 3 b labels of 8 b values and \d+ b inputs accumulate to at most .*accumulators have 16", err
+        r"[ab]: 3 b labels of 8 b values and \d+ b inputs accumulate to at most .*accumulators have 12", err
     )
     assert "mechanisms.shared_weights.decoded" in err
 
