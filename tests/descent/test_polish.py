@@ -9,7 +9,7 @@ import pytest
 
 import cooptim
 from cooptim.descent.assign import assign_hardware
-from cooptim.descent.finalize import finalize
+from cooptim.descent.finalize import _cheaper_of, finalize
 from cooptim.descent.moves import hardware_moves
 from cooptim.descent.plan import quick_plan
 from cooptim.descent.polish import polished
@@ -111,6 +111,22 @@ def test_a_legal_design_is_its_own_best_hardware(case):
     for name in ("mode", "tiling", "supply_v", "freq_ghz"):
         np.testing.assert_array_equal(getattr(twice, name), getattr(once, name), err_msg=name)
     assert _energy_pj(task, once, rates(task, params, state, once), deadline_ns) <= 1.05 * least_pj
+
+
+def test_the_start_is_the_cheaper_of_two_that_is_legal_and_in_time():
+    task = _task(0.25)
+    params, state = task.network.params, task.network.state
+    deadline_ns = float(reference_16b(task, params, state)[0].report.total_latency_ns)
+    soft = decode(task, calibrated_knobs(task, params, state, 3), uniform_phase(task, 3, prune=True))
+    stats = rates(task, params, state, soft)
+    dear = snap(task.space, assign_hardware(task.space, task.pricer, soft, stats, deadline_ns))
+    cheap = polished(task.space, task.pricer, dear, stats, deadline_ns)
+    assert _cheaper_of(task, dear, cheap, stats, deadline_ns) is cheap
+    assert _cheaper_of(task, cheap, dear, stats, deadline_ns) is cheap
+    takes_ns = float(task.pricer.report(cheap, stats, deadline_ns).total_latency_ns)
+    assert _cheaper_of(task, dear, cheap, stats, 0.9 * takes_ns) is dear
+    broken = dataclasses.replace(cheap, supply_v=np.asarray(cheap.supply_v) + 0.003)  # off the grid
+    assert violations(task.space, broken) and _cheaper_of(task, dear, broken, stats, deadline_ns) is dear
 
 
 def test_hardware_that_is_cheaper_than_what_is_found_layer_by_layer_stays():
