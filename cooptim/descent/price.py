@@ -1,7 +1,8 @@
 """Prices of many designs at once: one compiled program for every search over legal designs."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,12 +52,37 @@ class Pricer:
 
     def many(self, designs: list[Design], stats: Stats, period_ns: float) -> Prices:
         """Prices of a list of designs at the same zero rates."""
+        blocks = (designs[start : start + _BLOCK] for start in range(0, len(designs), _BLOCK))
+        return self._prices(((_stacked(block), len(block)) for block in blocks), stats, period_ns)
+
+    def swapped(self, design: Design, picks: list[tuple[int, int]], stats: Stats, period_ns: float) -> Prices:
+        """Prices of a design with another tiling of one layer, for each (layer, row of the table).
+
+        Thousands of them are priced without making a design of each.
+        """
+        whole = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], _BLOCK, axis=0), design)
+        blocks = (picks[start : start + _BLOCK] for start in range(0, len(picks), _BLOCK))
+        return self._prices(((_swapped(whole, block), len(block)) for block in blocks), stats, period_ns)
+
+    def _prices(self, blocks: Iterable[tuple[Any, int]], stats: Stats, period_ns: float) -> Prices:
+        """Of stacked designs, each with how many of its block count."""
         parts = []
-        period = jnp.asarray(period_ns, designs[0].supply_v.dtype)
-        for start in range(0, len(designs), _BLOCK):
-            block = designs[start : start + _BLOCK]
-            padded = block + [block[-1]] * (_BLOCK - len(block))
-            stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
+        for stacked, count in blocks:
+            period = jnp.asarray(period_ns, stacked.supply_v.dtype)
             out = self._block(stacked, stats, period)  # type: ignore[attr-defined]
-            parts.append([np.asarray(a, np.float64)[: len(block)] for a in out])
+            parts.append([np.asarray(a, np.float64)[:count] for a in out])
         return Prices(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _stacked(designs: list[Design]) -> Any:
+    padded = designs + [designs[-1]] * (_BLOCK - len(designs))
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
+
+
+def _swapped(whole: Any, picks: list[tuple[int, int]]) -> Any:
+    """A block of copies of one design whose first members have the picked tilings."""
+    member, (layer, row) = np.arange(len(picks)), np.asarray(picks).T
+    tiling = whole.tiling.copy()
+    tiling[member, layer] = 0
+    tiling[member, layer, row] = 1
+    return dataclasses.replace(whole, tiling=tiling)
