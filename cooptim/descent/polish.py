@@ -6,6 +6,7 @@ Envision with a buffer of 4 kB single changes save another 9 to 13 % (experiment
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _change(
 
 
 def _with_tiling(design: Design, layer: int, row: int) -> Design:
-    tiling = np.array(design.tiling)
+    tiling: Any = np.array(design.tiling)
     tiling[layer] = 0
     tiling[layer, row] = 1
     return dataclasses.replace(design, tiling=tiling)
