@@ -33,11 +33,17 @@ def _task(buffer_kb):
 def case(request):
     """(task, design at 3 b as a descent leaves it, its zero rates, deadline, cheapest of all combinations [pJ])."""
     task = _task(request.param)
+    soft, stats, deadline_ns = _soft(task)
+    return task, soft, stats, deadline_ns, _brute_force(task, soft, stats, deadline_ns)
+
+
+def _soft(task):
+    """(design at 3 b before any hardware is chosen, its zero rates, the deadline [ns])."""
     params, state = task.network.params, task.network.state
     deadline_ns = float(reference_16b(task, params, state)[0].report.total_latency_ns)
     soft = decode(task, calibrated_knobs(task, params, state, 3), uniform_phase(task, 3, prune=True))
     stats = rates(task, params, state, soft)
-    return task, soft, stats, deadline_ns, _brute_force(task, soft, stats, deadline_ns)
+    return soft, stats, deadline_ns
 
 
 def _brute_force(task, soft, stats, deadline_ns):
@@ -115,10 +121,7 @@ def test_a_legal_design_is_its_own_best_hardware(case):
 
 def test_the_start_is_the_cheaper_of_two_that_is_legal_and_in_time():
     task = _task(0.25)
-    params, state = task.network.params, task.network.state
-    deadline_ns = float(reference_16b(task, params, state)[0].report.total_latency_ns)
-    soft = decode(task, calibrated_knobs(task, params, state, 3), uniform_phase(task, 3, prune=True))
-    stats = rates(task, params, state, soft)
+    soft, stats, deadline_ns = _soft(task)
     dear = snap(task.space, assign_hardware(task.space, task.pricer, soft, stats, deadline_ns))
     cheap = polished(task.space, task.pricer, dear, stats, deadline_ns)
     assert _cheaper_of(task, dear, cheap, stats, deadline_ns) is cheap
@@ -132,11 +135,8 @@ def test_the_start_is_the_cheaper_of_two_that_is_legal_and_in_time():
 def test_hardware_that_is_cheaper_than_what_is_found_layer_by_layer_stays():
     """At 0.25 kB the assignment alone takes over twice the energy; a design that came with better hardware keeps it."""
     task = _task(0.25)
-    params, state = task.network.params, task.network.state
-    deadline_ns = float(reference_16b(task, params, state)[0].report.total_latency_ns)
-    soft = decode(task, calibrated_knobs(task, params, state, 3), uniform_phase(task, 3, prune=True))
-    stats = rates(task, params, state, soft)
+    soft, stats, deadline_ns = _soft(task)
     assigned = snap(task.space, assign_hardware(task.space, task.pricer, soft, stats, deadline_ns))
-    legal = finalize(task, soft, params, state, deadline_ns)
+    legal = finalize(task, soft, task.network.params, task.network.state, deadline_ns)
     saved = 1.0 - _energy_pj(task, legal, stats, deadline_ns) / _energy_pj(task, assigned, stats, deadline_ns)
     assert saved > 0.1
