@@ -115,6 +115,25 @@ def test_what_stands_before_fine_tuning_is_taken_where_no_round_is_better(monkey
     assert best.val_accuracy == taken and not left
 
 
+@pytest.mark.parametrize(("now_pj", "first"), [(51.0, "as it is"), (90.0, None)])  # 90 is cut to 50 in grades
+def test_a_descent_hands_over_what_stands_at_its_budget(monkeypatch, task, now_pj, first):
+    seen = {}
+    stand_ins = {
+        "decode": lambda *_: "soft", "settled": lambda *_: "state", "finalize": lambda *_: "design",
+        "price": lambda *_: (SimpleNamespace(total_energy_pj=now_pj), None), "fitted": lambda *_: ("design", "state"),
+        "improve": lambda *_: ("design", "state"), "_as_it_is": lambda *_: "as it is", "Descent": lambda *parts: parts,
+        "_finetuned": lambda *_, **how: seen.update(how) or "tuned",
+    }  # fmt: skip
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(descend, name, stand_in)
+    measure = SimpleNamespace(accuracy=lambda *_: (0.9, 0.1))
+    quiet = SimpleNamespace(plan=Plan(), measure=measure, data=SimpleNamespace(x_val=None, y_val=None))
+    end = init_state(task.network.params, task.network.state, task.init(jnp.ones(2), jnp.ones(2)), 0)
+    landed = inspect.unwrap(descend.landed)
+    parts = landed(quiet, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", None, None, None)
+    assert parts[0] == "tuned" and seen["first"] == first
+
+
 @pytest.mark.parametrize(
     ("cheaper", "budget_pj", "calls"),
     [

@@ -85,6 +85,20 @@ def test_no_single_change_saves_and_the_best_combination_is_near(case):
                 assert float(moved.total_energy_pj) >= found * (1 - 2e-4), move.name
 
 
+def test_a_cheaper_design_that_is_late_is_not_taken(case):
+    task, soft, stats, deadline_ns, _ = case
+    space, pricer = task.space, task.pricer
+
+    def best(deadline_ns):
+        assigned = snap(space, assign_hardware(space, pricer, soft, stats, deadline_ns))
+        report = pricer.report(polished(space, pricer, assigned, stats, deadline_ns), stats, 0.0)
+        return float(report.total_latency_ns), float(report.total_energy_pj)
+
+    late_ns, cheap_pj = best(deadline_ns)
+    in_time_ns, dear_pj = best(0.999 * late_ns)
+    assert in_time_ns <= 0.999 * late_ns and dear_pj > cheap_pj
+
+
 def test_supplies_stay_where_they_are_no_choice_of_the_hardware(case):
     task, soft, stats, deadline_ns, _ = case
     assigned = snap(task.space, assign_hardware(task.space, task.pricer, soft, stats, deadline_ns))
