@@ -166,7 +166,7 @@ def test_a_descent_lands_by_these_grades(monkeypatch):
 
     report = SimpleNamespace(total_energy_pj=86.4)
     for name, stub in {
-        "decode": lambda *_: "soft", "settled": lambda *_: "state", "finalize": lambda *_: "legal", "bind": bind,
+        "decode": lambda *_: "soft", "settled": lambda *_: "state", "finalize": lambda *_: "legal", "fitted": bind,
         "price": lambda *_: (report, None), "_finetuned": tuned,
     }.items():  # fmt: skip
         monkeypatch.setattr(descend, name, stub)
