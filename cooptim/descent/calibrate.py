@@ -61,7 +61,7 @@ def calibrate(
     stats = compiled(network.apply)(params, state, _chunks(x)[0], design)[2]
     pricer = Pricer(space)
     legal = snap(space, assign_hardware(space, pricer, design, stats, deadline_ns))
-    return polished(space, pricer, legal, stats, deadline_ns, ("mode", "tiling"))
+    return polished(space, pricer, legal, stats, deadline_ns, ("mode", "tiling"))  # no supply falls below the safe one
 
 
 def calibrated_ranges(

@@ -83,8 +83,8 @@ def descent_stage(
     """(the stage of a descent from the float parent, where it begins); arguments as in `descend`."""
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
-    far = plan.start_bits if start_bits is None else start_bits
-    begin = _begin(task, params, state, far if bits is None else bits)
+    learned = plan.start_bits if start_bits is None else start_bits
+    begin = _begin(task, params, state, learned if bits is None else bits)
     if bits is None and begin.knobs.weight_log2_scale is not None:
         # Channels of their own range die where widths fall and thresholds rise, so that they start alike.
         alike = tuple(jnp.zeros_like(scale) for scale in begin.knobs.weight_log2_scale)
@@ -123,7 +123,7 @@ def landed(
         leeway = dataclasses.replace(aims[0], val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
         design, state = improve(task, end.params, state, design, leeway)
     end = dataclasses.replace(end, state=state)
-    # A network of few bits that stands within its budget can lose more to a round at a fresh rate than it gains.
+    # Fine-tuning moves energy too, and what it adds is pruned away: what stands before it may stay the best.
     first = _as_it_is(task, end.params, state, design, limits, name) if aims[0] == aims[-1] else None
     tuned = _finetuned(
         task, end, design, aims[1:], name, checkpoints, progress, learn_widths=bits is None, first=first

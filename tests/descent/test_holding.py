@@ -17,7 +17,7 @@ from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Stage, control_at
 from cooptim.descent.plan import Plan, quick_plan
 from cooptim.descent.step import init_state, without_pruned
-from cooptim.descent.task import build_task
+from cooptim.descent.task import build_task, decode
 from cooptim.design.knobs import free_phase, frozen_phase, knob_names
 
 
@@ -113,6 +113,25 @@ def test_what_stands_before_fine_tuning_is_taken_where_no_round_is_better(monkey
     aims = [Limits(50.0, 1e3, None, 0.98)] * len(rounds)
     best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, first=one(first))
     assert best.val_accuracy == taken and not left
+
+
+def test_a_round_of_fine_tuning_ends_with_the_budget_bound_on_the_best_hardware(monkeypatch, task):
+    """A round that trains nothing hands its own legal design and limits to `fitted`, and takes what comes back."""
+    params, state = task.network.params, task.network.state
+    limits, given = Limits(1e9, 1e9, None, 0.0), []
+    _, end = descend.descent_stage(task, params, state, limits, "joint0", 4)
+    phase = frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
+    design = finalize.finalize(task, decode(task, end.knobs, phase), params, state, limits.latency_ns)
+
+    def fitted(task, params, state, design, limits):
+        given.append(limits)
+        return dataclasses.replace(design, threshold=design.threshold + 1.0), state
+
+    monkeypatch.setattr(descend, "run_stage", lambda task, stage, begin, *_: (begin, stage.phase, {}))
+    monkeypatch.setattr(descend, "fitted", fitted)
+    _, one = descend._finetune(task, end, design, limits, "joint0", 0, None, None, False)
+    assert given == [limits]
+    np.testing.assert_allclose(one.design.threshold, np.asarray(design.threshold) + 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("now_pj", "first"), [(51.0, "as it is"), (90.0, None)])  # 90 is cut to 50 in grades
