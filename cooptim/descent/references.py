@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.compile import compiled
 from cooptim.descent.polish import polished
+from cooptim.descent.price import Pricer
 from cooptim.descent.result import Priced
 from cooptim.descent.stages import without_exits
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced
 from cooptim.design.design import Design
 from cooptim.design.knobs import free_phase, frozen_phase
 from cooptim.design.space import DesignSpace
-from cooptim.network.stats import dense_stats
+from cooptim.network.stats import Stats, dense_stats
 
 
 def wide_design(space: DesignSpace, weight_max: Any, input_max: Any) -> Design:
@@ -24,6 +25,12 @@ def wide_design(space: DesignSpace, weight_max: Any, input_max: Any) -> Design:
     knobs = space.init(weight_max, input_max, top_w, top_i)
     design = space.decode(knobs, 1.0, dataclasses.replace(free_phase(layers), prune=jnp.zeros(())))
     return dataclasses.replace(design, weight_bits=jnp.full(layers, top_w), input_bits=jnp.full(layers, top_i))
+
+
+def nominal_hardware(space: DesignSpace, pricer: Pricer, design: Design, stats: Stats) -> Design:
+    """The design in the widest mode at nominal clock and supply, with the best tilings of the whole network."""
+    design = assign_hardware(space, pricer, design, stats, float("inf"), nominal=True)
+    return polished(space, pricer, design, stats, float("inf"), ("tiling",))
 
 
 def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
@@ -40,8 +47,7 @@ def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
     full_w, full_i = (jnp.full(task.layers, top) for top in task.space.most_bits)
     design = without_exits(dataclasses.replace(design, weight_bits=full_w, input_bits=full_i))
     stats = task.measure.stats(params, state, design, *task.stats_images)
-    design = assign_hardware(task.space, task.pricer, design, stats, float("inf"), nominal=True)
-    design = polished(task.space, task.pricer, design, stats, float("inf"), ("tiling",))
+    design = nominal_hardware(task.space, task.pricer, design, stats)
     latency_ns = float(task.pricer.report(design, stats, 0.0).total_latency_ns)
     dense = task.pricer.report(design, dense_stats(task.layers), latency_ns)
     return priced(task, "16 b", params, state, design, latency_ns), float(dense.total_energy_pj)

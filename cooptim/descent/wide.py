@@ -2,10 +2,8 @@
 
 import jax.numpy as jnp
 
-from cooptim.descent.assign import assign_hardware
-from cooptim.descent.polish import polished
 from cooptim.descent.price import Pricer
-from cooptim.descent.references import wide_design
+from cooptim.descent.references import nominal_hardware, wide_design
 from cooptim.design.design import Design
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
@@ -20,6 +18,4 @@ def wide(workload: Workload, machine: Machine) -> tuple[Design, Stats]:
     space = DesignSpace(workload, machine, tilings(workload, machine), (True,) * layers)
     stats = dense_stats(layers)
     design = wide_design(space, jnp.ones(layers), jnp.ones(layers))
-    pricer = Pricer(space)
-    design = assign_hardware(space, pricer, design, stats, float("inf"), nominal=True)
-    return polished(space, pricer, design, stats, float("inf"), ("tiling",)), stats
+    return nominal_hardware(space, Pricer(space), design, stats), stats
