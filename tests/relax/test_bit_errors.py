@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from cooptim.relax import bit_errors
-from cooptim.relax.bit_errors import late_sum
+from cooptim.relax.bit_errors import late_sum, near_normal, random_words
 
 DRAWS = 40_000
 misread = jax.jit(bit_errors.misread, static_argnums=6)
@@ -178,3 +179,31 @@ def test_a_sum_of_zeros_is_never_late_and_has_finite_slopes():
     value, slopes = jax.value_and_grad(run, argnums=(0, 1))(jnp.asarray(0.1), jnp.zeros(3))
     assert value == 0 and all(bool(jnp.all(jnp.isfinite(s))) for s in slopes)
     assert np.isfinite(jax.grad(run)(jnp.asarray(0.0), jnp.ones(3)))
+
+
+def test_random_words_are_even_in_every_bit_and_independent_of_neighbours_and_of_other_keys():
+    count = 200_000
+    keys = [jax.random.key(n) for n in (0, 1)] + [jax.random.fold_in(jax.random.key(0), 1)]
+    bits = [(np.asarray(random_words(key, (count // 8, 8))).ravel()[:, None] >> np.arange(32)) & 1 for key in keys]
+    off = 5 / count**0.5  # five standard errors of a mean of +-1
+    signs = [2.0 * b - 1.0 for b in bits]
+    for own in signs:
+        assert np.max(np.abs(own.mean(0))) < off
+        for lag in (1, 2, 8, 16):  # the next element, the next row
+            assert np.max(np.abs(own[lag:].T @ own[:-lag])) / (count - lag) < 1.2 * off
+    for a, b in itertools.combinations(signs, 2):
+        assert np.max(np.abs(a.T @ b)) / count < 1.2 * off
+    np.testing.assert_array_equal(random_words(keys[0], (7,)), random_words(keys[0], (7,)))
+
+
+def test_near_normal_numbers_follow_the_normal_law():
+    count = 400_000
+    drawn = np.sort(np.asarray(near_normal(jax.random.key(3), (count,), jnp.float64)))
+    law = scipy.stats.norm.cdf(drawn)
+    # 0.003 of the binomial itself, and 1.63/sqrt(n): Kolmogorov's bound at 1 %
+    assert np.max(np.abs(law - (np.arange(count) + 0.5) / count)) < 0.003 + 1.63 / count**0.5
+    assert drawn.mean() == pytest.approx(0.0, abs=5 / count**0.5) and drawn.var() == pytest.approx(1.0, abs=0.01)
+    # fourth moment of (B - 16 + U - 1/2) / sqrt(8 + 1/12): 3 * 64 - 4 of B, 1/80 of U, six times both variances
+    fourth = (3 * 64 - 4 + 1 / 80 + 6 * 8 / 12) / (8 + 1 / 12) ** 2
+    assert np.mean(drawn**4) == pytest.approx(fourth, abs=5 * (96 / count) ** 0.5)
+    assert np.max(np.abs(drawn)) <= 16.5 / (8 + 1 / 12) ** 0.5
