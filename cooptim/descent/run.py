@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,15 @@ def optimize(
     pruned = cheapest(
         task, params, state, limits, "pruned", bits, checkpoints, progress, uniform, setting.bound_pj, done=done
     )  # fmt: skip
+    stands = not setting.lifted
+    pruned = best_of((pruned, unpruned(pruned, uniform)), limits, stands=stands)
     held = None if learns_widths(plan.quantizer) else bits
     known = pruned.final if pruned.final.val_accuracy >= limits.val_accuracy else uniform
     joint = cheapest(
         task, params, state, limits, "joint", held, checkpoints, progress, known, setting.bound_pj,
-        stands=not setting.lifted, done=done if held is not None else None, start_bits=bits,
+        stands=stands, done=done if held is not None else None, start_bits=bits,
     )  # fmt: skip
-    joint = better(joint, pruned, limits, stands=not setting.lifted)
+    joint = best_of((joint, pruned), limits, stands=stands)
     joint = dataclasses.replace(joint, final=dataclasses.replace(joint.final, title="joint"))  # also where it is pruned
     designs = {
         "reference_16b": reference, "best_uniform": uniform, "best_uniform_pruned": pruned.final, "final": joint.final
@@ -189,10 +192,7 @@ def cheapest(
             )  # fmt: skip
         found = done[target]
         keeps = found.final.val_accuracy >= limits.val_accuracy
-        better = best is None or (keeps, -_energy(found.final)) > (
-            best.final.val_accuracy >= limits.val_accuracy, -_energy(best.final)
-        )  # fmt: skip
-        best = found if better else best
+        best = found if best is None or _rank(found.final, limits) > _rank(best.final, limits) else best
         if keeps and (given and attempt == 0 or target <= floor * 1.03):
             break
         if stands and given:
@@ -203,18 +203,28 @@ def cheapest(
     return best
 
 
-def better(joint: Descent, pruned: Descent, limits: Limits, *, stands: bool) -> Descent:
-    """The joint descent, or that of the uniform width with pruning, which is a point of the same space, where better.
+def best_of(found: Sequence[Descent], limits: Limits, *, stands: bool) -> Descent:
+    """The best of these, of which each is a point of the spaces of those before it; the first where none is good.
 
-    Better is what keeps the accuracy, within the energy budget if that one `stands`; where both do and the energy is
-    free, what takes less.
+    Good is what keeps the accuracy, within the energy budget if that one `stands`. Of good ones the first is taken
+    under a budget that stands, for it has more to train, else the one that takes least.
     """
     most_pj = limits.energy_pj if stands else None
-    if not _meets(pruned.final, most_pj, limits.val_accuracy):
-        return joint
-    if not _meets(joint.final, most_pj, limits.val_accuracy):
-        return pruned
-    return pruned if most_pj is None and _energy(pruned.final) < _energy(joint.final) else joint
+    good = [one for one in found if _meets(one.final, most_pj, limits.val_accuracy)]
+    if not good:
+        return found[0]
+    return good[0] if most_pj is not None else min(good, key=lambda one: _energy(one.final))
+
+
+def unpruned(like: Descent, uniform: Priced) -> Descent:
+    """A uniform design as what a descent such as `like` would hand back had it moved nothing."""
+    return dataclasses.replace(like, final=uniform, relaxed=uniform.report, snap_drop=0.0)
+
+
+def _rank(one: Priced, limits: Limits) -> tuple[bool, float]:
+    """Higher is better: least energy among those that keep the accuracy, the most accurate where none does."""
+    keeps = one.val_accuracy >= limits.val_accuracy
+    return keeps, -_energy(one) if keeps else one.val_accuracy
 
 
 def _meets(one: Priced, most_pj: float | None, val_accuracy: float) -> bool:

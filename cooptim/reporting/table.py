@@ -93,7 +93,10 @@ def _held(summary: Mapping[str, Any]) -> list[str]:
     """That no width was learned, or none of weights: then both searches are of thresholds, hardware and inputs."""
     if labels := summary.get("label_bits"):
         return [f"weights: labels of {labels} b in every design but 16 b; uniform and learned widths are the inputs'"]
-    pruned, final = (summary["energy_pj"][key] for key in ("best_uniform_pruned", "final"))
+    energies = summary["energy_pj"]
+    uniform, pruned, final = energies["best_uniform"], energies["best_uniform_pruned"], energies["final"]
+    if final is not None and uniform == pruned == final:
+        return ["joint = best uniform, which no pruning that keeps the accuracy has beaten"]
     if not summary.get("widths_held"):
         if pruned is not None and pruned == final:
             return ["joint = uniform + pruning, which no search for widths of each layer has beaten"]

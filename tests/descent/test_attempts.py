@@ -12,6 +12,13 @@ from cooptim.descent.finalize import Limits
 from cooptim.descent.plan import Plan, plan_for
 
 
+@pytest.fixture(autouse=True)
+def past_type_checks(monkeypatch: pytest.MonkeyPatch):
+    """The type checks of the tests know stand-ins from designs."""
+    for name in ("_meets", "_energy", "_rank"):
+        monkeypatch.setattr(run, name, inspect.unwrap(getattr(run, name)))
+
+
 def priced(energy_pj: float, accuracy: float):
     return SimpleNamespace(val_accuracy=accuracy, report=SimpleNamespace(total_energy_pj=energy_pj))
 
@@ -27,7 +34,6 @@ def tried(monkeypatch: pytest.MonkeyPatch, least_pj: float, energy_pj: float | N
         return SimpleNamespace(final=priced(limits.energy_pj, accuracy))
 
     monkeypatch.setattr(run, "descend", pretend)
-    monkeypatch.setattr(run, "_energy", inspect.unwrap(run._energy))
     limits = Limits(energy_pj, 1e3, None, 0.98)
     task = SimpleNamespace(plan=Plan(attempts=3))
     cheapest = inspect.unwrap(run.cheapest)  # past the type checks of the tests, which know stand-ins from tasks
@@ -52,13 +58,35 @@ def test_a_budget_that_stands_is_tried_once_and_reported_as_it_is(monkeypatch):
         ((60.0, 0.98), (50.0, 0.97), False, "joint"),
     ],
 )
-def test_one_width_with_pruning_is_taken_where_it_is_better(monkeypatch, joint, pruned, stands, taken):
-    for name in ("_meets", "_energy"):
-        monkeypatch.setattr(run, name, inspect.unwrap(getattr(run, name)))
-    better = inspect.unwrap(run.better)
+def test_one_width_with_pruning_is_taken_where_it_is_better(joint, pruned, stands, taken):
+    best_of = inspect.unwrap(run.best_of)
     a, b = (SimpleNamespace(final=priced(*one)) for one in (joint, pruned))
     limits = Limits(50.0, 1e3, None, 0.98)
-    assert better(a, b, limits, stands=stands) is {"joint": a, "pruned": b}[taken]
+    assert best_of((a, b), limits, stands=stands) is {"joint": a, "pruned": b}[taken]
+
+
+def test_a_uniform_width_stands_in_for_pruning_that_loses_the_accuracy():
+    @dataclasses.dataclass(frozen=True)
+    class Found:
+        final: object
+        relaxed: object
+        history: str
+        snap_drop: float
+
+    dead, uniform = Found(priced(40.0, 0.25), "its own", "its own", 0.3), priced(90.0, 0.99)
+    plain = inspect.unwrap(run.unpruned)(dead, uniform)
+    assert plain == Found(uniform, uniform.report, "its own", 0.0)
+    best_of, limits = inspect.unwrap(run.best_of), Limits(50.0, 1e3, None, 0.98)
+    assert best_of((dead, plain), dataclasses.replace(limits, energy_pj=None), stands=True) is plain
+    assert best_of((dead, plain), limits, stands=False) is plain
+    assert best_of((dead, plain), limits, stands=True) is dead  # the uniform one misses the energy that was asked for
+
+
+def test_where_no_attempt_keeps_the_accuracy_the_most_accurate_is_taken():
+    rank, limits = run._rank, Limits(None, 1e3, None, 0.98)
+    ones = [priced(40.0, 0.25), priced(60.0, 0.97), priced(70.0, 0.98), priced(65.0, 0.99), priced(50.0, 0.96)]
+    assert max(ones, key=lambda one: rank(one, limits)) is ones[3]
+    assert max(ones[:2] + ones[4:], key=lambda one: rank(one, limits)) is ones[1]
 
 
 def test_every_descent_of_a_search_starts_from_the_widths_it_is_given(monkeypatch):

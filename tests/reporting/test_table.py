@@ -136,6 +136,10 @@ def test_a_joint_design_that_is_the_pruned_one_is_said(run):
     same = run.designs | {"final": run.designs["best_uniform_pruned"]}
     assert line in notes(summary(fake_run.result(designs=same)))
     assert line not in notes(summary(run))
+    same |= {"best_uniform_pruned": run.designs["best_uniform"], "final": run.designs["best_uniform"]}
+    assert "joint = best uniform, which no pruning that keeps the accuracy has beaten" in notes(
+        summary(fake_run.result(designs=same))
+    )
 
 
 def test_layer_table_says_what_each_layer_chose(rows):
