@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of float training; a quarter of it at 8 bit")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent)
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     data = cooptim.load_data(args.data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # widths do not travel here
