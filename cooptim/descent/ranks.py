@@ -1,7 +1,8 @@
 """Learned ranks: how many singular components each layer keeps, by gradient on the loss and on the energy."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from cooptim.cost.evaluate import evaluate
 from cooptim.data import Dataset
 from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import penalty, raise_multipliers, travelling
+from cooptim.descent.retrain import Lesson, Trainer, free_weights
 from cooptim.design.legal import snap
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
@@ -23,9 +25,16 @@ from cooptim.network.low_rank import halves, low_rank, parameters, rank_limits, 
 from cooptim.network.trace import Network
 from cooptim.workload import Workload
 
-_GRID = 6  # ranks of a layer that are priced, geometric; between them the price is linear
+_GRID = 6  # ranks of a layer that are priced, geometric, beside the one it has; between them the price is linear
+_POINTS = _GRID + 2  # at most of a layer's curve
 _TRAVEL = 0.6  # share of the descent in which the budget travels
+_LOOKS = 3  # at the prices, which change with the ranks of the other layers
+_FREE = 0.7  # share of the steps in which ranks move; weights learn at the whole ranks in the others
 _WIDE, _SHARP = 1 / 8, 0.25  # width of the gates at first, over the layer's largest rank, and in the end [components]
+_BISECTIONS = 7
+_STRIDE = 16  # of so many components one leaves at a time
+
+Curves = Mapping[str, tuple[Float[ArrayLike, "point"], Float[ArrayLike, "point"]]]  # ranks, log of the energy over now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +55,47 @@ class LearnedRanks:
 
 @dataclasses.dataclass(frozen=True)
 class RankPrice:
-    """Energy of one inference as a function of one layer's rank, the others at their largest."""
+    """Energy of one inference as a function of one layer's rank, the other layers as they are at the moment."""
 
     limit: int
-    ranks: np.ndarray  # [point]
-    energy_pj: np.ndarray  # [point]
+    ranks: np.ndarray  # [point], rising to the limit
+    energy_pj: np.ndarray  # [point], with the layer split
     whole_pj: float  # with the layer not split
 
-    def more_pj(self, rank: Float[ArrayLike, ""]) -> Float[Array, ""]:
-        """Energy over that at the largest rank, linear between the points [pJ]."""
-        return jnp.interp(rank, jnp.asarray(self.ranks), jnp.asarray(self.energy_pj - self.energy_pj[-1]))
+    def curve(self, now_pj: float) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
+        """Ranks and the log of the least energy over `now_pj` that a mixture of designs has there, padded to `_POINTS`.
+
+        At full rank the layer is whole where that is cheaper, so the curve is the lower convex hull of the priced ranks
+        and of that point: no flat part holds a rank where splitting does not pay yet. Exact where it touches a design.
+        """
+        energy = self.energy_pj.astype(float)
+        energy[-1] = min(energy[-1], self.whole_pj)
+        hull: list[int] = []
+        for n in range(len(energy)):
+            while len(hull) > 1 and _above(self.ranks, energy, hull[-2], hull[-1], n):
+                hull.pop()
+            hull.append(n)
+        ranks, logs = self.ranks[hull].astype(float), np.log(energy[hull] / now_pj)
+        more = np.arange(1, _POINTS - len(hull) + 1)  # no rank comes there, but the slope at the limit is that of both
+        slope = (logs[-1] - logs[-2]) / (ranks[-1] - ranks[-2]) if len(hull) > 1 else 0.0
+        return (
+            np.concatenate([ranks, ranks[-1] + more]).astype(np.float32),
+            np.concatenate([logs, logs[-1] + slope * more]).astype(np.float32),
+        )
+
+    def least_pj(self, rank: int) -> float:
+        """Energy with the layer split at this rank, or whole where that is less."""
+        return min(float(np.interp(rank, self.ranks, self.energy_pj)), self.whole_pj)
+
+    def saves(self, rank: int) -> bool:
+        """Whether the layer split at this rank takes less than whole."""
+        return float(np.interp(rank, self.ranks, self.energy_pj)) < self.whole_pj
+
+
+def _above(ranks: np.ndarray, energy: np.ndarray, left: int, middle: int, right: int) -> bool:
+    """Whether the middle point lies on or above the line between the other two."""
+    share = (ranks[middle] - ranks[left]) / (ranks[right] - ranks[left])
+    return bool(energy[middle] >= energy[left] + share * (energy[right] - energy[left]))
 
 
 def gates(
@@ -83,9 +123,11 @@ def learn_ranks(
     """Ranks of some layers, learned with the weights so that an inference takes 1/energy_ratio of its energy.
 
     Each layer is split at full rank; a gate keeps a prefix of its components, ordered by singular value, and its soft
-    edge gives the rank a gradient from the loss. The energy is `evaluate` at a grid of ranks, linear between, and holds
-    the budget by an augmented Lagrangian. At the end ranks are whole numbers within the budget (or 1, where it cannot
-    be met), and a layer that costs less in one piece stays whole.
+    edge gives the rank a gradient from the loss. The energy is `evaluate` at a grid of one layer's ranks, the others as
+    they are (looked at again twice, for layers share the buffer), and its change with several ranks the product of
+    theirs; an augmented Lagrangian holds the budget. At the end ranks are whole numbers within the budget by `evaluate`
+    of the whole network (or 1, where it cannot be met), a layer that costs less in one piece stays whole, and the
+    weights learn on at these ranks for the rest of the steps.
 
     Args:
       layers: names; None takes all that `low_rank` can split.
@@ -99,95 +141,182 @@ def learn_ranks(
     limits = rank_limits(network)
     chosen = tuple(limits) if layers is None else tuple(layers)
     full = low_rank(network, {name: limits.get(name, 1) for name in chosen})  # names what cannot be split
-    prices = rank_prices(network, full, machine, {name: limits[name] for name in chosen}, bits)
-    before_pj, most_pj = (plain_pj(one.workload, machine, bits) for one in (network, full))
-    relaxed = _Relaxed(network, full, prices, most_pj)
-    params, ranks, state = _descend(
-        relaxed, data, before_pj / energy_ratio, steps, batch, weight_rate, rank_rate, seed
-    )  # fmt: skip
-    legal = whole_ranks(prices, ranks, before_pj / energy_ratio - most_pj)
-    kept = {name: rank for name, rank in legal.items() if _at(prices[name], rank) < prices[name].whole_pj}
-    made = dataclasses.replace(_settled(network, params, chosen, kept), state=state)
-    return LearnedRanks(kept, made, plain_pj(made.workload, machine, bits), before_pj)
+    limits = {name: limits[name] for name in chosen}
+    price = _Pricer(network, machine, bits)
+    before_pj = price({})
+    descent, kept = _Descent(network, full, limits, data, batch, weight_rate, rank_rate, seed), dict[str, int]()
+    free = max(_LOOKS, round(_FREE * steps))
+    for look in range(_LOOKS):
+        prices, now_pj = rank_prices(network, machine, limits, kept, bits), price(kept)
+        curves = {name: found.curve(now_pj) for name, found in prices.items()}
+        stops = (free * look // _LOOKS, free * (look + 1) // _LOOKS, free)
+        descent.run(curves, np.log(now_pj), (np.log(before_pj), np.log(before_pj / energy_ratio)), stops)
+        wanted = descent.ranks()
+        kept = saving(prices, wanted, 1.0)
+    kept = within(prices, wanted, before_pj / energy_ratio, price)
+    made = dataclasses.replace(_settled(network, descent.params, chosen, kept), state=descent.state)
+    lesson = Lesson("ranks", steps - free, 0.5 * weight_rate, order=1)
+    weights, state = Trainer(made, data, batch, seed).train(free_weights(made.params), made.state, lesson)
+    made = dataclasses.replace(made, params=weights.params, state=state)
+    return LearnedRanks(kept, made, price(kept), before_pj)
+
+
+class _Pricer:
+    """Energy of the network split at some ranks, the other layers whole [pJ]; each is priced once."""
+
+    def __init__(self, network: Network, machine: Machine, bits: float) -> None:
+        self._network, self._machine, self._bits = network, machine, bits
+        self._known: dict[tuple[tuple[str, int], ...], float] = {}
+
+    def __call__(self, ranks: Mapping[str, int]) -> float:
+        key = tuple(sorted(ranks.items()))
+        if key not in self._known:
+            made = low_rank(self._network, ranks) if ranks else self._network
+            self._known[key] = plain_pj(made.workload, self._machine, self._bits)
+        return self._known[key]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Relaxed:
-    """The network split at full rank, and what its ranks cost."""
+    """The network split at full rank, with gates."""
 
     network: Network
     full: Network
-    prices: dict[str, RankPrice]
-    most_pj: float  # at full rank
+    limits: Mapping[str, int]
 
-    def gated(self, params: Any, ranks: dict[str, Any], progress: Float[ArrayLike, ""]) -> Any:
-        """Parameters with each layer's components gated."""
+    def gated(self, params: Any, shares: Mapping[str, Any], progress: Float[ArrayLike, ""]) -> Any:
+        """Parameters with each layer's components gated at these shares of its largest rank."""
         leaves, tree = parameters(self.network, params)
-        for name, (leaf, limit) in _places(self.network, self.prices).items():
+        for name, (leaf, limit) in _places(self.network, self.limits).items():
             width = _WIDE * limit * (_SHARP / (_WIDE * limit)) ** progress
-            gate = gates(ranks[name] * limit, limit, width)
+            gate = gates(shares[name] * limit, limit, width)
             leaves[leaf] = {"u": leaves[leaf]["u"] * gate.astype(leaves[leaf]["u"].dtype), "v": leaves[leaf]["v"]}
         return jax.tree.unflatten(tree, leaves)
 
-    def energy_pj(self, ranks: dict[str, Any]) -> Float[Array, ""]:
-        """Energy at these shares of the largest ranks [pJ]."""
-        more = [p.more_pj(ranks[name] * p.limit) for name, p in self.prices.items()]
-        return self.most_pj + jnp.sum(jnp.stack(more))
+    def log_energy(self, shares: Mapping[str, Any], curves: Curves, log_now: Float[ArrayLike, ""]) -> Float[Array, ""]:
+        """Log of the energy at these shares of the largest ranks, given the curves of each and the log of it now."""
+        more = [jnp.interp(shares[name] * self.limits[name], *curve) for name, curve in curves.items()]
+        return jnp.asarray(log_now) + jnp.sum(jnp.stack(more))
 
     def objective(
-        self, moving: Any, state: Any, x: Any, labels: Any, key: Any, progress: Any, log_budget: Any, dual: Any
+        self, moving: Any, state: Any, x: Any, labels: Any, key: Any, progress: Any, curves: Curves, log_now: Any,
+        log_budget: Any, dual: Any,
     ) -> tuple[Float[Array, ""], Any]:  # fmt: skip
         """(cross-entropy and penalty of the budget, (new state, excess)) of weights and shares of ranks, `moving`."""
-        params, ranks = moving
-        logits, state, _ = self.full.apply(self.gated(params, ranks, progress), state, x, train=True, rngs=key)
+        params, shares = moving
+        logits, state, _ = self.full.apply(self.gated(params, shares, progress), state, x, train=True, rngs=key)
         labels = jnp.broadcast_to(labels, logits.shape[:-1])
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-        c = (jnp.log(self.energy_pj(ranks)) - log_budget)[None]
+        c = (self.log_energy(shares, curves, log_now) - log_budget)[None]
         return loss + penalty(c, dual, 1.0), (state, c)
 
 
-def _descend(relaxed, data, budget_pj, steps, batch, weight_rate, rank_rate, seed):  # type: ignore[no-untyped-def]
-    """(weights, shares of the largest ranks, state) at the end of the descent."""
-    adam = optax.scale_by_adam()
-    ranks = {name: jnp.ones(()) for name in relaxed.prices}
+class _Descent:
+    """Weights and shares of ranks on their way down, in stretches with prices of their own; compiled once."""
 
-    def step(carry, x, labels, key, progress, log_budget):  # type: ignore[no-untyped-def]
-        moving, state, moments, dual = carry
-        (_, (state, c)), slope = jax.value_and_grad(relaxed.objective, has_aux=True)(
-            moving, state, x, labels, key, progress, log_budget, dual
-        )
-        update, moments = adam.update(slope, moments)
-        params = jax.tree.map(lambda p, u: p - weight_rate * u, moving[0], update[0])
-        shares = {n: jnp.clip(r - rank_rate * update[1][n], 1.0 / relaxed.prices[n].limit, 1.0)
-                  for n, r in moving[1].items()}  # fmt: skip
-        return (params, shares), state, moments, raise_multipliers(dual, c, 2e-2)
+    def __init__(self, network, full, limits, data, batch, weight_rate, rank_rate, seed):  # type: ignore[no-untyped-def]
+        self._relaxed = _Relaxed(network, full, limits)
+        self._data, self._batch, self._seed = data, batch, seed
+        adam = optax.scale_by_adam()
 
-    moving = (relaxed.full.params, ranks)
-    carry = (moving, relaxed.full.state, adam.init(moving), jnp.zeros(1))
-    run, start = compiled(step), np.log(relaxed.most_pj)
-    for n in range(steps):
-        progress = n / max(steps - 1, 1)
-        goal = travelling(float(start), float(np.log(budget_pj)), progress / _TRAVEL)
-        keys = jax.random.fold_in(jax.random.key(seed), n)
-        carry = run(carry, *data.batch(seed, n, batch), keys, np.float32(progress), np.float32(goal))
-    return *carry[0], carry[1]
+        def step(carry, x, labels, key, progress, curves, log_now, log_budget):  # type: ignore[no-untyped-def]
+            moving, state, moments, dual = carry
+            (_, (state, c)), slope = jax.value_and_grad(self._relaxed.objective, has_aux=True)(
+                moving, state, x, labels, key, progress, curves, log_now, log_budget, dual
+            )
+            update, moments = adam.update(slope, moments)
+            params = jax.tree.map(lambda p, u: p - weight_rate * u, moving[0], update[0])
+            shares = {n: jnp.clip(r - rank_rate * update[1][n], 1.0 / limits[n], 1.0) for n, r in moving[1].items()}
+            return (params, shares), state, moments, raise_multipliers(dual, c, 2e-2)
+
+        self._step = compiled(step)
+        moving = (full.params, {name: jnp.ones(()) for name in limits})
+        self._carry = (moving, full.state, adam.init(moving), jnp.zeros(1))
+
+    params = property(lambda self: self._carry[0][0])
+    state = property(lambda self: self._carry[1])
+
+    def ranks(self) -> dict[str, float]:
+        """Relaxed ranks; FloatingPointError where the training ran away."""
+        found = {n: float(share) * self._relaxed.limits[n] for n, share in self._carry[0][1].items()}
+        if not all(math.isfinite(rank) for rank in found.values()):
+            raise FloatingPointError("learn_ranks: the loss is not a number; lower weight_rate or rank_rate")
+        return found
+
+    def run(self, curves: Curves, log_now: float, ends: tuple[float, float], stops: tuple[int, int, int]) -> None:
+        """Steps `stops[0]` to `stops[1]` of `stops[2]`, towards a log budget that travels between the ends."""
+        first, end, steps = stops
+        for n in range(first, end):
+            progress = n / max(steps - 1, 1)
+            goal = travelling(*ends, progress / _TRAVEL)
+            key = jax.random.fold_in(jax.random.key(self._seed), n)
+            self._carry = self._step(
+                self._carry, *self._data.batch(self._seed, n, self._batch), key, np.float32(progress), curves,
+                np.float32(log_now), np.float32(goal),
+            )  # fmt: skip
 
 
-def whole_ranks(prices: dict[str, RankPrice], shares: dict[str, Any], more_pj: float) -> dict[str, int]:
-    """Nearest whole ranks, then one component less where that saves most until `more_pj` holds (or all are 1)."""
-    ranks = {n: int(np.clip(round(float(shares[n]) * p.limit), 1, p.limit)) for n, p in prices.items()}
-
-    def over() -> float:
-        return sum(_at(p, ranks[n]) - float(p.energy_pj[-1]) for n, p in prices.items()) - more_pj
-
-    while over() > 0 and any(rank > 1 for rank in ranks.values()):
-        saved = {n: _at(prices[n], r) - _at(prices[n], r - 1) for n, r in ranks.items() if r > 1}
-        ranks[max(saved, key=lambda n: saved[n])] -= 1
-    return ranks
+def saving(prices: Mapping[str, RankPrice], wanted: Mapping[str, float], factor: float) -> dict[str, int]:
+    """Whole ranks next to `factor` times these, of the layers that take less split at them than in one piece."""
+    ranks = {name: int(np.clip(round(factor * rank), 1, prices[name].limit)) for name, rank in wanted.items()}
+    return {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
 
 
-def _at(price: RankPrice, rank: int) -> float:
-    return float(np.interp(rank, price.ranks, price.energy_pj))
+def within(
+    prices: Mapping[str, RankPrice], wanted: Mapping[str, float], budget_pj: float,
+    energy_pj: Callable[[Mapping[str, int]], float],
+) -> dict[str, int]:  # fmt: skip
+    """Whole ranks near these within the budget, of the layers that are split; 1 where it cannot be met.
+
+    What is left of the budget raises all ranks by one factor. What is missing is taken where a few components save
+    most, by the prices of single layers; `energy_pj` has the last word.
+    """
+    best = saving(prices, wanted, 1.0)
+    if energy_pj(best) > budget_pj:
+        return _fewer(prices, wanted, budget_pj, energy_pj)
+    low, high = 0.0, max(math.log(prices[name].limit / rank) for name, rank in wanted.items())
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        found = saving(prices, wanted, math.exp(middle))
+        if energy_pj(found) <= budget_pj:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
+
+
+def _fewer(prices, wanted, budget_pj, energy_pj):  # type: ignore[no-untyped-def]
+    ranks = {name: int(np.clip(round(rank), 1, prices[name].limit)) for name, rank in wanted.items()}
+    while True:
+        kept = {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
+        over = math.log(energy_pj(kept) / budget_pj)
+        while over > 0.0:
+            saved = {}
+            for name, rank in ranks.items():
+                less = _next_below(prices[name], rank)
+                saved[name] = math.log(prices[name].least_pj(rank) / prices[name].least_pj(less)), less
+            name = max(saved, key=lambda n: saved[n][0])
+            if saved[name][0] <= 0.0:
+                break  # each is at 1, or saves nothing
+            over -= saved[name][0]
+            ranks[name] = saved[name][1]
+        fewer = {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
+        if fewer == kept:
+            return kept
+        if energy_pj(fewer) <= budget_pj:
+            while name in fewer and prices[name].saves(fewer[name] + 1):  # the prices of single layers may ask too much
+                more = {**fewer, name: fewer[name] + 1}
+                if energy_pj(more) > budget_pj:
+                    break
+                fewer = more
+            return fewer
+
+
+def _next_below(price: RankPrice, rank: int) -> int:
+    """A few components less; of a layer in one piece, the largest rank that saves."""
+    if not price.saves(rank):
+        return next((r for r in range(rank - 1, 0, -1) if price.saves(r)), rank)
+    return max(rank - max(1, rank // _STRIDE), 1)
 
 
 def _places(network: Network, names: Any) -> dict[str, tuple[int, int]]:
@@ -208,15 +337,16 @@ def _settled(network: Network, params: Any, chosen: Sequence[str], kept: dict[st
 
 
 def rank_prices(
-    network: Network, full: Network, machine: Machine, limits: dict[str, int], bits: float
+    network: Network, machine: Machine, limits: Mapping[str, int], kept: Mapping[str, int], bits: float
 ) -> dict[str, RankPrice]:
-    """What each layer's rank costs, the others at their largest; `full` is the network split at the largest ranks."""
+    """What each layer's rank costs while the others are split at what is `kept`, or whole where that names none."""
     found = {}
     for name, limit in limits.items():
-        two = halves(network, name)
-        ranks = np.unique(np.rint(np.geomspace(1, limit, _GRID)).astype(int))
-        energy = [plain_pj(_at_rank(full.workload, two, int(rank)), machine, bits) for rank in ranks]
-        others = {n: rank for n, rank in limits.items() if n != name}
+        others = {n: rank for n, rank in kept.items() if n != name}
+        split, two = low_rank(network, {**others, name: limit}).workload, halves(network, name)
+        grid = np.rint(np.geomspace(1, limit, _GRID)).astype(int)
+        ranks = np.unique([*grid, kept.get(name, limit)])
+        energy = [plain_pj(_at_rank(split, two, int(rank)), machine, bits) for rank in ranks]
         apart = low_rank(network, others) if others else network
         found[name] = RankPrice(limit, ranks, np.asarray(energy), plain_pj(apart.workload, machine, bits))
     return found

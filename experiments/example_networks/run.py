@@ -4,7 +4,7 @@ Each network is trained in float, then brought down to the least energy at which
 on Envision, within the latency of its own 16-bit reference; the references (best uniform width, the same with pruning)
 are trained as long. LeNet-5, ResNet-8 and DS-CNN keep their own channels, on digits scaled up; the others are
 narrower than the factories of `cooptim.network.examples`. Usage:
-    python experiments/example_networks/run.py [--only xception lstm] [--seed 0] [--machine envision]
+    python experiments/example_networks/run.py [--only xception lstm] [--seed 0] [--machine envision] [--steps N]
 Writes a row for each network to results.csv beside this file, rows of networks that did not run left as they are, and
 prints the table of README.md.
 """
@@ -63,13 +63,13 @@ def enlarged(data: Dataset, times: int, channels: int) -> Dataset:
     return dataclasses.replace(data, x_train=grown(data.x_train), x_val=grown(data.x_val), x_test=grown(data.x_test))
 
 
-def one_network(name: str, seed: int, machine_name: str) -> dict[str, object]:
+def one_network(name: str, seed: int, machine_name: str, plan: Plan) -> dict[str, object]:
     """A whole run, as a flat row."""
     make, times, channels = CASES[name]
     data = enlarged(cooptim.load_data("digits"), times, channels)
     network, machine = cooptim.trace(make(nnx.Rngs(seed)), data.sample), cooptim.load_machine(machine_name)
     begin = time.process_time()
-    run = cooptim.optimize(network, machine, data, cooptim.Budget(accuracy_drop=DROP), seed=seed, plan=PLAN)
+    run = cooptim.optimize(network, machine, data, cooptim.Budget(accuracy_drop=DROP), seed=seed, plan=plan)
     cpu_s = time.process_time() - begin
     table = tilings(network.workload, machine)
     for label, one in run.designs.items():
@@ -82,6 +82,7 @@ def one_network(name: str, seed: int, machine_name: str) -> dict[str, object]:
     return {
         "network": name,
         "seed": seed,
+        "steps": plan.steps,
         "layers": len(network.workload.layers),
         "macs": network.workload.macs,
         "float_test": run.float_test_accuracy,
@@ -127,11 +128,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--machine", default="envision", help="a machine of the package, or a file")
+    parser.add_argument("--steps", type=int, help="of float training and of each descent, a quarter of fine-tuning")
     args = parser.parse_args()
+    plan = PLAN
+    if args.steps is not None:
+        plan = dataclasses.replace(
+            PLAN, float_steps=args.steps, steps=args.steps, finetune_steps=args.steps // 4, settle_steps=50
+        )
     path = HERE / "results.csv"
     kept = {row["network"]: row for row in csv.DictReader(path.open())} if path.exists() else {}
     for name in args.only:
-        row = one_network(name, args.seed, args.machine)
+        row = one_network(name, args.seed, args.machine, plan)
         kept[name] = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(kept[name]))

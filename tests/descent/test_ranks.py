@@ -7,7 +7,17 @@ import pytest
 
 import cooptim
 from cooptim.data.dataset import split_dataset
-from cooptim.descent.ranks import RankPrice, _at_rank, _Relaxed, gates, learn_ranks, plain_pj, whole_ranks
+from cooptim.descent.ranks import (
+    RankPrice,
+    _at_rank,
+    _Relaxed,
+    gates,
+    learn_ranks,
+    plain_pj,
+    rank_prices,
+    saving,
+    within,
+)
 from cooptim.network.low_rank import halves, low_rank, whole
 from tests.network.cases import normal
 
@@ -24,15 +34,17 @@ def network_of(rank, seed=0):
 
 
 PRICES = {
-    "wide": RankPrice(16, np.array([1, 4, 16]), np.array([10.0, 19.0, 55.0]), 40.0),
+    "wide": RankPrice(16, np.array([1, 4, 8, 16]), np.array([10.0, 14.0, 45.0, 55.0]), 40.0),
     "out": RankPrice(3, np.array([1, 3]), np.array([50.0, 55.0]), 52.0),
 }
+NOW_PJ = 40.0
+CURVES = {name: price.curve(NOW_PJ) for name, price in PRICES.items()}
 
 
 @pytest.fixture(scope="module")
 def relaxed():
     network, _ = network_of(4)
-    return _Relaxed(network, low_rank(network, {"wide": 16, "out": 3}), PRICES, 55.0)
+    return _Relaxed(network, low_rank(network, {"wide": 16, "out": 3}), {"wide": 16, "out": 3})
 
 
 def test_gates_keep_a_prefix_with_a_soft_edge():
@@ -41,10 +53,21 @@ def test_gates_keep_a_prefix_with_a_soft_edge():
     np.testing.assert_allclose(gates(2.0, 4, 0.01), [1, 1, 0, 0], atol=1e-12)
 
 
-def test_the_price_is_linear_between_the_ranks_that_were_priced(relaxed):
-    # 2.5 of 16: halfway from 10 to 19; 2 of 3: halfway from 50 to 55; both below 55
+def test_a_curve_is_the_hull_of_the_priced_ranks_and_of_the_whole_layer():
+    # At 16 the layer is whole at 40; 8 lies above the line from (4, 14) to (16, 40), which is 22.7 there.
+    ranks, logs = CURVES["wide"]
+    assert ranks[:3].tolist() == [1, 4, 16] and np.all(np.diff(ranks) > 0)
+    np.testing.assert_allclose(logs[:3], np.log(np.array([10, 14, 40]) / 40), rtol=1e-6)
+    np.testing.assert_allclose(np.diff(logs[2:]), (logs[2] - logs[1]) / 12, rtol=1e-4)  # beyond, the last slope
+    assert len(CURVES["out"][0]) == len(ranks)
+    np.testing.assert_allclose(CURVES["out"][1][1], np.log(52 / 40), rtol=1e-6)
+
+
+def test_the_energy_of_several_ranks_is_the_product_of_their_changes(relaxed):
+    # halfway from 10 to 14 and from 50 to 52, in the logarithm
     shares = {"wide": jnp.asarray(2.5 / 16), "out": jnp.asarray(2.0 / 3)}
-    np.testing.assert_allclose(relaxed.energy_pj(shares), 55 + (14.5 - 55) + (52.5 - 55), rtol=1e-12)
+    found = relaxed.log_energy(shares, CURVES, np.log(NOW_PJ))
+    np.testing.assert_allclose(np.exp(found), 40 * np.sqrt(10 / 40 * 14 / 40) * np.sqrt(50 / 40 * 52 / 40), rtol=1e-6)
 
 
 def test_the_ranks_feel_loss_and_energy_like_finite_differences(relaxed):
@@ -52,13 +75,14 @@ def test_the_ranks_feel_loss_and_energy_like_finite_differences(relaxed):
 
     def value(shares):
         at = (relaxed.full.params, {"wide": shares[0], "out": shares[1]})
-        return relaxed.objective(at, {}, x, labels, None, 0.4, jnp.log(30.0), dual)[0]
+        return relaxed.objective(at, {}, x, labels, None, 0.4, CURVES, np.log(NOW_PJ), jnp.log(20.0), dual)[0]
 
     def loss(shares):
         return value(shares) - relaxed_penalty(shares)
 
     def relaxed_penalty(shares):
-        c = jnp.log(relaxed.energy_pj({"wide": shares[0], "out": shares[1]})) - jnp.log(30.0)
+        at = {"wide": shares[0], "out": shares[1]}
+        c = relaxed.log_energy(at, CURVES, np.log(NOW_PJ)) - jnp.log(20.0)
         return ((0.7 + c) ** 2 - 0.7**2) / 2  # above the budget
 
     at = jnp.array([0.35, 0.55])
@@ -70,12 +94,34 @@ def test_the_ranks_feel_loss_and_energy_like_finite_differences(relaxed):
     assert (np.abs(of_loss) > 1e-3).all() and (np.abs(slope - of_loss) > 1e-3).all()
 
 
-def test_whole_ranks_give_up_the_dearest_component_until_the_budget_holds():
-    shares = {"wide": jnp.asarray(5.2 / 16), "out": jnp.asarray(1.0)}
-    # at (5, 3): -33 and 0; a component of `wide` takes 3 from 16 to 4 and below, one of `out` takes 2.5
-    assert whole_ranks(PRICES, shares, -33.0) == {"wide": 5, "out": 3}
-    assert whole_ranks(PRICES, shares, -35.0) == {"wide": 4, "out": 3}
-    assert whole_ranks(PRICES, shares, -1e9) == {"wide": 1, "out": 1}
+def test_whole_ranks_are_the_largest_in_proportion_that_the_budget_holds():
+    def energy_pj(ranks):  # made up: 2 a component of `wide`, 30 in one piece
+        return 2.0 * ranks["wide"] if "wide" in ranks else 30.0
+
+    wanted = {"wide": 5.2, "out": 0.9}
+    # `out` saves below the rank of 1.8 at which its line from 50 to 55 reaches 52; `wide` below 7.4 (14 to 45 at 40)
+    assert saving(PRICES, wanted, 1.0) == {"wide": 5, "out": 1} and saving(PRICES, wanted, 2.0) == {}
+    assert within(PRICES, wanted, 13.0, energy_pj) == {"wide": 6, "out": 1}
+    assert within(PRICES, wanted, 31.0, energy_pj) == {}
+    assert within(PRICES, wanted, 1.0, energy_pj) == {"wide": 1, "out": 1}  # cannot be met
+    # 5 components take 10: too many by log(10/7). Prices say 4, which take 8, then 2, and there is room for 3.
+    assert within(PRICES, wanted, 7.0, energy_pj) == {"wide": 3, "out": 1}
+    # From one piece to the largest rank that saves, 7, then to 6; `out` in one piece saves less at 1
+    assert within(PRICES, {"wide": 16.0, "out": 3.0}, 13.0, energy_pj) == {"wide": 6}
+
+
+def test_prices_are_taken_beside_what_the_other_layers_are():
+    network, _ = network_of(4)
+    machine = cooptim.load_machine("envision")
+    for kept in ({}, {"wide": 5, "out": 2}):
+        prices = rank_prices(network, machine, {"wide": 16, "out": 3}, kept, 8.0)
+        assert set(prices["wide"].ranks) >= {1, 16, kept.get("wide", 16)}
+        others = {name: rank for name, rank in kept.items() if name != "wide"}
+        for rank, energy in zip(prices["wide"].ranks, prices["wide"].energy_pj, strict=True):
+            made = low_rank(network, {**others, "wide": int(rank)})
+            assert energy == pytest.approx(plain_pj(made.workload, machine, 8.0), rel=1e-6)
+        apart = low_rank(network, others) if others else network
+        assert prices["wide"].whole_pj == pytest.approx(plain_pj(apart.workload, machine, 8.0), rel=1e-6)
 
 
 def test_factors_put_together_are_the_leaf_again_in_its_own_layout():
