@@ -145,7 +145,7 @@ def learn_ranks(
     price = _Pricer(network, machine, bits)
     before_pj = price({})
     descent, kept = _Descent(network, full, limits, data, batch, weight_rate, rank_rate, seed), dict[str, int]()
-    free = max(_LOOKS, round(_FREE * steps))
+    free = min(steps, max(_LOOKS, round(_FREE * steps)))
     for look in range(_LOOKS):
         prices, now_pj = rank_prices(network, machine, limits, kept, bits), price(kept)
         curves = {name: found.curve(now_pj) for name, found in prices.items()}
