@@ -7,6 +7,7 @@ import pytest
 
 import cooptim
 from cooptim.data.dataset import split_dataset
+from cooptim.descent import ranks
 from cooptim.descent.ranks import (
     RankPrice,
     _at_rank,
@@ -140,7 +141,21 @@ def test_a_workload_at_another_rank_is_that_of_the_network_split_at_it(place):
     assert found == low_rank(network, {name: 3}).workload
 
 
-def test_a_run_keeps_the_rank_that_the_data_need_and_leaves_whole_what_is_cheaper_so():
+def test_a_run_keeps_the_rank_that_the_data_need_and_leaves_whole_what_is_cheaper_so(monkeypatch):
+    stretches, priced, lessons = [], [], []
+
+    def spy(owner, name, note):
+        old = getattr(owner, name)
+
+        def noted(*args):
+            note(args)
+            return old(*args)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    spy(ranks._Descent, "run", lambda args: stretches.append(args[-1]))
+    spy(ranks, "rank_prices", lambda args: priced.append(dict(args[3])))
+    spy(ranks.Trainer, "train", lambda args: lessons.append(args[3].steps))
     network, params = network_of(3, seed=20)
     images = np.asarray(normal(30, 240, 4, 4, 1), np.float32)
     labels = np.asarray(jnp.argmax(two_layers(params, jnp.asarray(images)), axis=1))
@@ -154,6 +169,10 @@ def test_a_run_keeps_the_rank_that_the_data_need_and_leaves_whole_what_is_cheape
     assert found.before_pj / found.energy_pj >= 1.25
     y = found.network.apply(found.network.params, found.network.state, jnp.asarray(data.x_val))[0]
     assert np.mean(np.argmax(y, axis=1) == data.y_val) > 0.9
+    assert stretches == [(0, 28, 84), (28, 56, 84), (56, 84, 84)]  # 0.7 of the steps, with three looks at the prices
+    assert priced[0] == {} and priced[2] and set(priced[2]) == {"wide"} and lessons == [36]
+    with pytest.raises(FloatingPointError, match="learn_ranks: the loss is not a number; lower weight_rate"):
+        learn_ranks(network, machine, data, energy_ratio=1.3, steps=12, weight_rate=np.inf)
     with pytest.raises(ValueError, match="energy_ratio 1 asks for no saving"):
         learn_ranks(network, machine, data, energy_ratio=1.0)
     with pytest.raises(ValueError, match="low rank 'nowhere': no such layer"):
