@@ -33,6 +33,8 @@ _FREE = 0.7  # share of the steps in which ranks move; weights learn at the whol
 _WIDE, _SHARP = 1 / 8, 0.25  # width of the gates at first, over the layer's largest rank, and in the end [components]
 _BISECTIONS = 7
 _STRIDE = 16  # of so many components one leaves at a time
+_FAINT = 1e-3  # share of what is left of a layer that may go as if it were nothing
+_LEAST = 1e-30
 
 Curves = Mapping[str, tuple[Float[ArrayLike, "point"], Float[ArrayLike, "point"]]]  # ranks, log of the energy over now
 
@@ -153,7 +155,7 @@ def learn_ranks(
         descent.run(curves, np.log(now_pj), (np.log(before_pj), np.log(before_pj / energy_ratio)), stops)
         wanted = descent.ranks()
         kept = saving(prices, wanted, 1.0)
-    kept = within(prices, wanted, before_pj / energy_ratio, price)
+    kept = within(prices, wanted, before_pj / energy_ratio, price, descent.lost())
     made = dataclasses.replace(_settled(network, descent.params, chosen, kept), state=descent.state)
     lesson = Lesson("ranks", steps - free, 0.5 * weight_rate, order=1)
     weights, state = Trainer(made, data, batch, seed).train(free_weights(made.params), made.state, lesson)
@@ -243,6 +245,16 @@ class _Descent:
             raise FloatingPointError("learn_ranks: the loss is not a number; lower weight_rate or rank_rate")
         return found
 
+    def lost(self) -> dict[str, Float[np.ndarray, "rank"]]:
+        """For each layer the share of the squares of its components that is lost when 0, 1, 2 and so on are kept."""
+        leaves, _ = parameters(self._relaxed.network, self.params)
+        found = {}
+        for name, (leaf, _) in _places(self._relaxed.network, self._relaxed.limits).items():
+            u, v = (np.asarray(leaves[leaf][part], np.float64) for part in ("u", "v"))
+            square = np.sum(u.reshape(-1, u.shape[-1]) ** 2, axis=0) * np.sum(v.reshape(len(v), -1) ** 2, axis=1)
+            found[name] = 1.0 - np.concatenate([[0.0], np.cumsum(square)]) / max(float(np.sum(square)), _LEAST)
+        return found
+
     def run(self, curves: Curves, log_now: float, ends: tuple[float, float], stops: tuple[int, int, int]) -> None:
         """Steps `stops[0]` to `stops[1]` of `stops[2]`, towards a log budget that travels between the ends."""
         first, end, steps = stops
@@ -264,16 +276,17 @@ def saving(prices: Mapping[str, RankPrice], wanted: Mapping[str, float], factor:
 
 def within(
     prices: Mapping[str, RankPrice], wanted: Mapping[str, float], budget_pj: float,
-    energy_pj: Callable[[Mapping[str, int]], float],
+    energy_pj: Callable[[Mapping[str, int]], float], lost: Mapping[str, Float[np.ndarray, "rank"]],
 ) -> dict[str, int]:  # fmt: skip
     """Whole ranks near these within the budget, of the layers that are split; 1 where it cannot be met.
 
-    What is left of the budget raises all ranks by one factor. What is missing is taken where a few components save
-    most, by the prices of single layers; `energy_pj` has the last word.
+    What is left of the budget raises all ranks by one factor. What is missing is taken where a few components save most
+    for the factor by which what is left of their layer shrinks (`lost` of it is gone), by the prices of single layers;
+    `energy_pj` has the last word.
     """
     best = saving(prices, wanted, 1.0)
     if energy_pj(best) > budget_pj:
-        return _fewer(prices, wanted, budget_pj, energy_pj)
+        return _fewer(prices, wanted, budget_pj, energy_pj, lost)
     low, high = 0.0, max(math.log(prices[name].limit / rank) for name, rank in wanted.items())
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
@@ -285,21 +298,22 @@ def within(
     return best
 
 
-def _fewer(prices, wanted, budget_pj, energy_pj):  # type: ignore[no-untyped-def]
+def _fewer(prices, wanted, budget_pj, energy_pj, lost):  # type: ignore[no-untyped-def]
     ranks = {name: int(np.clip(round(rank), 1, prices[name].limit)) for name, rank in wanted.items()}
     while True:
         kept = {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
         over = math.log(energy_pj(kept) / budget_pj)
         while over > 0.0:
-            saved = {}
+            ways = []
             for name, rank in ranks.items():
                 less = _next_below(prices[name], rank)
-                saved[name] = math.log(prices[name].least_pj(rank) / prices[name].least_pj(less)), less
-            name = max(saved, key=lambda n: saved[n][0])
-            if saved[name][0] <= 0.0:
+                saved = math.log(prices[name].least_pj(rank) / prices[name].least_pj(less))
+                fades = math.log((1.0 - lost[name][rank]) / max(1.0 - lost[name][less], _LEAST))
+                ways.append((saved / (_FAINT + fades), saved, name, less))
+            _, saved, name, less = max(ways)
+            if saved <= 0.0:
                 break  # each is at 1, or saves nothing
-            over -= saved[name][0]
-            ranks[name] = saved[name][1]
+            over, ranks[name] = over - saved, less
         fewer = {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
         if fewer == kept:
             return kept

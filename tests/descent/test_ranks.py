@@ -99,16 +99,39 @@ def test_whole_ranks_are_the_largest_in_proportion_that_the_budget_holds():
     def energy_pj(ranks):  # made up: 2 a component of `wide`, 30 in one piece
         return 2.0 * ranks["wide"] if "wide" in ranks else 30.0
 
+    even = {"wide": np.linspace(1, 0, 17), "out": np.linspace(1, 0, 4)}
     wanted = {"wide": 5.2, "out": 0.9}
     # `out` saves below the rank of 1.8 at which its line from 50 to 55 reaches 52; `wide` below 7.4 (14 to 45 at 40)
     assert saving(PRICES, wanted, 1.0) == {"wide": 5, "out": 1} and saving(PRICES, wanted, 2.0) == {}
-    assert within(PRICES, wanted, 13.0, energy_pj) == {"wide": 6, "out": 1}
-    assert within(PRICES, wanted, 31.0, energy_pj) == {}
-    assert within(PRICES, wanted, 1.0, energy_pj) == {"wide": 1, "out": 1}  # cannot be met
+    assert within(PRICES, wanted, 13.0, energy_pj, even) == {"wide": 6, "out": 1}
+    assert within(PRICES, wanted, 31.0, energy_pj, even) == {}
+    assert within(PRICES, wanted, 1.0, energy_pj, even) == {"wide": 1, "out": 1}  # cannot be met
     # 5 components take 10: too many by log(10/7). Prices say 4, which take 8, then 2, and there is room for 3.
-    assert within(PRICES, wanted, 7.0, energy_pj) == {"wide": 3, "out": 1}
+    assert within(PRICES, wanted, 7.0, energy_pj, even) == {"wide": 3, "out": 1}
     # From one piece to the largest rank that saves, 7, then to 6; `out` in one piece saves less at 1
-    assert within(PRICES, {"wide": 16.0, "out": 3.0}, 13.0, energy_pj) == {"wide": 6}
+    assert within(PRICES, {"wide": 16.0, "out": 3.0}, 13.0, energy_pj, even) == {"wide": 6}
+
+
+def test_components_that_a_layer_can_miss_leave_first():
+    def energy_pj(ranks):
+        return 10.0 * ranks.get("a", 4) + 10.0 * ranks.get("b", 4)
+
+    price = RankPrice(4, np.array([1, 2, 3, 4]), np.array([50.0, 60.0, 70.0, 80.0]), 75.0)
+    prices, wanted = {"a": price, "b": price}, {"a": 3.0, "b": 3.0}
+    faint = np.array([1.0, 0.02, 0.01, 0.0, 0.0])  # all but one of its components hardly matter
+    level = np.array([1.0, 0.75, 0.5, 0.25, 0.0])
+    assert within(prices, wanted, 41.0, energy_pj, {"a": faint, "b": level}) == {"a": 1, "b": 3}
+    assert within(prices, wanted, 41.0, energy_pj, {"a": level, "b": faint}) == {"a": 3, "b": 1}
+
+
+def test_what_is_lost_is_the_share_of_the_singular_values_squared():
+    network, params = network_of(4)
+    full = low_rank(network, {"wide": 16, "out": 3})
+    descent = ranks._Descent(network, full, {"wide": 16, "out": 3}, None, 1, 1e-3, 1e-2, 0)
+    for name, lost in descent.lost().items():
+        values = np.linalg.svd(np.asarray(params[name]), compute_uv=False) ** 2
+        by_hand = [1 - values[:kept].sum() / values.sum() for kept in range(len(values) + 1)]
+        np.testing.assert_allclose(lost, by_hand, atol=1e-9)
 
 
 def test_prices_are_taken_beside_what_the_other_layers_are():
