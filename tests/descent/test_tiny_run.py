@@ -1,6 +1,7 @@
 """A whole run at toy length: everything that the main job does, in seconds; accuracies mean nothing here."""
 
 import dataclasses
+import inspect
 from types import SimpleNamespace
 
 import jax
@@ -143,16 +144,24 @@ def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, stan
         known[args[4]] = args[8]
         if args[4] == "joint":
             raise Enough
-        return SimpleNamespace(final=SimpleNamespace(val_accuracy=1.0 if prunable else 0.0))
+        return SimpleNamespace(final=priced(1.0 if prunable else 0.0))
 
-    monkeypatch.setattr(run, "best_uniform", lambda *args: ("uniform", 4))
+    def priced(accuracy):
+        return SimpleNamespace(val_accuracy=accuracy, report=SimpleNamespace(total_energy_pj=1.0))
+
+    uniform = priced(1.0)
+    monkeypatch.setattr(run, "best_uniform", lambda *args: (uniform, 4))
     monkeypatch.setattr(run, "cheapest", cheapest)
+    stood_in = []
+    monkeypatch.setattr(run, "unpruned", lambda like, one: stood_in.append(one) or SimpleNamespace(final=one))
+    for name in ("best_of", "_meets", "_energy"):  # past the type checks, which know stand-ins from designs
+        monkeypatch.setattr(run, name, inspect.unwrap(getattr(run, name)))
     budget = cooptim.Budget(energy_ratio=share, lift=True)
     with pytest.raises(Enough):
         cooptim.optimize(*parts, budget, plan=dataclasses.replace(quick_plan(), float_steps=0, quantizer=quantizer))
     assert asked == {"pruned": False, "joint": stands}
     assert starts == {"pruned": (4, None), "joint": (4 if quantizer == "lsq" else None, 4)}  # (held, start)
     # The joint search moves up to the cheapest design that keeps the accuracy, and no further.
-    assert known["pruned"] == "uniform" and (known["joint"] == "uniform") == (not prunable)
+    assert stood_in == [uniform] and known["pruned"] is uniform and (known["joint"] is uniform) == (not prunable)
     # Where no width is learned the joint search is that of thresholds again, and need not train what was trained.
     assert (done["joint"] is done["pruned"]) == (quantizer == "lsq") and (quantizer == "lsq" or done["joint"] is None)
