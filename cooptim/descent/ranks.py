@@ -155,7 +155,7 @@ def learn_ranks(
         descent.run(curves, np.log(now_pj), (np.log(before_pj), np.log(before_pj / energy_ratio)), stops)
         wanted = descent.ranks()
         kept = saving(prices, wanted, 1.0)
-    kept = within(prices, wanted, before_pj / energy_ratio, price, descent.lost())
+    kept = within(prices, wanted, before_pj / energy_ratio, price, descent.held())
     made = dataclasses.replace(_settled(network, descent.params, chosen, kept), state=descent.state)
     lesson = Lesson("ranks", steps - free, 0.5 * weight_rate, order=1)
     weights, state = Trainer(made, data, batch, seed).train(free_weights(made.params), made.state, lesson)
@@ -235,8 +235,15 @@ class _Descent:
         moving = (full.params, {name: jnp.ones(()) for name in limits})
         self._carry = (moving, full.state, adam.init(moving), jnp.zeros(1))
 
-    params = property(lambda self: self._carry[0][0])
-    state = property(lambda self: self._carry[1])
+    @property
+    def params(self) -> Any:
+        """Weights of the moment, split at full rank and not gated."""
+        return self._carry[0][0]
+
+    @property
+    def state(self) -> Any:
+        """State of the network at the moment."""
+        return self._carry[1]
 
     def ranks(self) -> dict[str, float]:
         """Relaxed ranks; FloatingPointError where the training ran away."""
@@ -245,14 +252,14 @@ class _Descent:
             raise FloatingPointError("learn_ranks: the loss is not a number; lower weight_rate or rank_rate")
         return found
 
-    def lost(self) -> dict[str, Float[np.ndarray, "rank"]]:
-        """For each layer the share of the squares of its components that is lost when 0, 1, 2 and so on are kept."""
+    def held(self) -> dict[str, Float[np.ndarray, "rank"]]:
+        """For each layer the share of its squared components that 0, 1, 2 and so on of them hold; 0 where all are 0."""
         leaves, _ = parameters(self._relaxed.network, self.params)
         found = {}
         for name, (leaf, _) in _places(self._relaxed.network, self._relaxed.limits).items():
             u, v = (np.asarray(leaves[leaf][part], np.float64) for part in ("u", "v"))
             square = np.sum(u.reshape(-1, u.shape[-1]) ** 2, axis=0) * np.sum(v.reshape(len(v), -1) ** 2, axis=1)
-            found[name] = 1.0 - np.concatenate([[0.0], np.cumsum(square)]) / max(float(np.sum(square)), _LEAST)
+            found[name] = np.concatenate([[0.0], np.cumsum(square)]) / max(float(np.sum(square)), _LEAST)
         return found
 
     def run(self, curves: Curves, log_now: float, ends: tuple[float, float], stops: tuple[int, int, int]) -> None:
@@ -276,17 +283,17 @@ def saving(prices: Mapping[str, RankPrice], wanted: Mapping[str, float], factor:
 
 def within(
     prices: Mapping[str, RankPrice], wanted: Mapping[str, float], budget_pj: float,
-    energy_pj: Callable[[Mapping[str, int]], float], lost: Mapping[str, Float[np.ndarray, "rank"]],
+    energy_pj: Callable[[Mapping[str, int]], float], held: Mapping[str, Float[np.ndarray, "rank"]],
 ) -> dict[str, int]:  # fmt: skip
     """Whole ranks near these within the budget, of the layers that are split; 1 where it cannot be met.
 
     What is left of the budget raises all ranks by one factor. What is missing is taken where a few components save most
-    for the factor by which what is left of their layer shrinks (`lost` of it is gone), by the prices of single layers;
+    for the factor by which what their layer holds shrinks (`held` by so many), by the prices of single layers;
     `energy_pj` has the last word.
     """
     best = saving(prices, wanted, 1.0)
     if energy_pj(best) > budget_pj:
-        return _fewer(prices, wanted, budget_pj, energy_pj, lost)
+        return _fewer(prices, wanted, budget_pj, energy_pj, held)
     low, high = 0.0, max(math.log(prices[name].limit / rank) for name, rank in wanted.items())
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
@@ -298,7 +305,7 @@ def within(
     return best
 
 
-def _fewer(prices, wanted, budget_pj, energy_pj, lost):  # type: ignore[no-untyped-def]
+def _fewer(prices, wanted, budget_pj, energy_pj, held):  # type: ignore[no-untyped-def]
     ranks = {name: int(np.clip(round(rank), 1, prices[name].limit)) for name, rank in wanted.items()}
     while True:
         kept = {name: rank for name, rank in ranks.items() if prices[name].saves(rank)}
@@ -308,7 +315,7 @@ def _fewer(prices, wanted, budget_pj, energy_pj, lost):  # type: ignore[no-untyp
             for name, rank in ranks.items():
                 less = _next_below(prices[name], rank)
                 saved = math.log(prices[name].least_pj(rank) / prices[name].least_pj(less))
-                fades = math.log((1.0 - lost[name][rank]) / max(1.0 - lost[name][less], _LEAST))
+                fades = math.log(max(held[name][rank], _LEAST) / max(held[name][less], _LEAST))
                 ways.append((saved / (_FAINT + fades), saved, name, less))
             _, saved, name, less = max(ways)
             if saved <= 0.0:

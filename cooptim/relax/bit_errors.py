@@ -106,9 +106,10 @@ def near_normal(key: Shaped[Array, ""], shape: tuple[int, ...], dtype: DTypeLike
 
     The set bits of a word are a binomial of 32, spread over the unit intervals around its values.
     """
-    word = random_words(key, shape)
-    inside = (_mixed(word + _GOLDEN) >> 8).astype(dtype) * 2.0**-24 - 0.5
-    return (jax.lax.population_count(word).astype(dtype) - 16.0 + inside) / math.sqrt(8.0 + 1.0 / 12.0)
+    word, wide = random_words(key, shape), jnp.promote_types(dtype, jnp.float32)
+    inside = (_mixed(word + _GOLDEN) >> 8).astype(wide) * 2.0**-24 - 0.5
+    found = (jax.lax.population_count(word).astype(wide) - 16.0 + inside) / math.sqrt(8.0 + 1.0 / 12.0)
+    return found.astype(dtype)
 
 
 def _mixed(x: Any) -> Any:
@@ -141,4 +142,5 @@ def late_sum(
     some = variance > 0  # the root has no slope at 0
     spread = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
     normal = jnp.where(squares > 0, spread * near_normal(key, total.shape, total.dtype), 0.0)
-    return (1.0 - p) * total + jnp.sqrt(squares + _LEAST) * normal
+    least = max(_LEAST, float(jnp.finfo(total.dtype).tiny))  # so that the slope at 0 is finite in float16, too
+    return (1.0 - p) * total + jnp.sqrt(squares + least) * normal

@@ -99,7 +99,7 @@ def test_whole_ranks_are_the_largest_in_proportion_that_the_budget_holds():
     def energy_pj(ranks):  # made up: 2 a component of `wide`, 30 in one piece
         return 2.0 * ranks["wide"] if "wide" in ranks else 30.0
 
-    even = {"wide": np.linspace(1, 0, 17), "out": np.linspace(1, 0, 4)}
+    even = {"wide": np.linspace(0, 1, 17), "out": np.linspace(0, 1, 4)}
     wanted = {"wide": 5.2, "out": 0.9}
     # `out` saves below the rank of 1.8 at which its line from 50 to 55 reaches 52; `wide` below 7.4 (14 to 45 at 40)
     assert saving(PRICES, wanted, 1.0) == {"wide": 5, "out": 1} and saving(PRICES, wanted, 2.0) == {}
@@ -118,20 +118,22 @@ def test_components_that_a_layer_can_miss_leave_first():
 
     price = RankPrice(4, np.array([1, 2, 3, 4]), np.array([50.0, 60.0, 70.0, 80.0]), 75.0)
     prices, wanted = {"a": price, "b": price}, {"a": 3.0, "b": 3.0}
-    faint = np.array([1.0, 0.02, 0.01, 0.0, 0.0])  # all but one of its components hardly matter
-    level = np.array([1.0, 0.75, 0.5, 0.25, 0.0])
+    faint = np.array([0.0, 0.98, 0.99, 1.0, 1.0])  # all but one of its components hardly matter
+    level = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
     assert within(prices, wanted, 41.0, energy_pj, {"a": faint, "b": level}) == {"a": 1, "b": 3}
     assert within(prices, wanted, 41.0, energy_pj, {"a": level, "b": faint}) == {"a": 3, "b": 1}
+    # a layer of zeros, such as one that starts at zero, has nothing to lose
+    assert within(prices, wanted, 41.0, energy_pj, {"a": np.zeros(5), "b": level}) == {"a": 1, "b": 3}
 
 
-def test_what_is_lost_is_the_share_of_the_singular_values_squared():
+def test_what_is_held_is_the_share_of_the_singular_values_squared():
     network, params = network_of(4)
     full = low_rank(network, {"wide": 16, "out": 3})
     descent = ranks._Descent(network, full, {"wide": 16, "out": 3}, None, 1, 1e-3, 1e-2, 0)
-    for name, lost in descent.lost().items():
+    for name, held in descent.held().items():
         values = np.linalg.svd(np.asarray(params[name]), compute_uv=False) ** 2
-        by_hand = [1 - values[:kept].sum() / values.sum() for kept in range(len(values) + 1)]
-        np.testing.assert_allclose(lost, by_hand, atol=1e-9)
+        by_hand = [values[:kept].sum() / values.sum() for kept in range(len(values) + 1)]
+        np.testing.assert_allclose(held, by_hand, atol=1e-9)
 
 
 def test_prices_are_taken_beside_what_the_other_layers_are():

@@ -181,6 +181,26 @@ def test_a_sum_of_zeros_is_never_late_and_has_finite_slopes():
     assert np.isfinite(jax.grad(run)(jnp.asarray(0.0), jnp.ones(3)))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_late_sums_of_narrow_floats_are_finite_with_finite_slopes(dtype):
+    total, squares = jnp.ones(2000, dtype), jnp.tile(jnp.asarray([0.0, 1.0], dtype), 1000)
+
+    def run(p, squares):
+        return jnp.mean(late_sum(total, squares, p, jax.random.key(0)).astype(jnp.float32) ** 2)
+
+    value, slopes = jax.value_and_grad(run, argnums=(0, 1))(jnp.asarray(0.25, dtype), squares)
+    assert all(bool(jnp.all(jnp.isfinite(s))) for s in slopes)
+    assert float(value) == pytest.approx(0.75**2 + 0.5 * 0.25 * 0.75, rel=0.05)  # half of the sums have a variance
+
+
+def test_slopes_of_a_late_sum_are_those_of_the_drawn_value():
+    squares, p = jnp.asarray([0.5, 2.0]), jnp.asarray(0.2)
+    keep = jax.jacobian(late_sum, argnums=(0, 1))(jnp.asarray([1.0, -1.0]), squares, p, jax.random.key(4))
+    np.testing.assert_allclose(keep[0], 0.8 * np.eye(2))
+    drawn = late_sum(jnp.zeros(2), squares, p, jax.random.key(4))  # spread times the root of squares
+    np.testing.assert_allclose(keep[1], np.diag(np.asarray(drawn) / (2 * np.asarray(squares))), rtol=1e-9)
+
+
 def test_random_words_are_even_in_every_bit_and_independent_of_neighbours_and_of_other_keys():
     count = 200_000
     keys = [jax.random.key(n) for n in (0, 1)] + [jax.random.fold_in(jax.random.key(0), 1)]
