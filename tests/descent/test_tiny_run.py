@@ -165,3 +165,24 @@ def test_only_a_default_that_was_lifted_may_move(parts, monkeypatch, share, stan
     assert stood_in == [uniform] and known["pruned"] is uniform and (known["joint"] is uniform) == (not prunable)
     # Where no width is learned the joint search is that of thresholds again, and need not train what was trained.
     assert (done["joint"] is done["pruned"]) == (quantizer == "lsq") and (quantizer == "lsq" or done["joint"] is None)
+
+
+@pytest.mark.float32
+@pytest.mark.filterwarnings("ignore:plan. a width can travel")
+def test_a_joint_design_that_loses_the_accuracy_gives_way_to_one_width_with_pruning(parts, monkeypatch):
+    search = run.cheapest
+
+    def dead_joint(*args, **how):
+        found = search(*args, **how)
+        if args[4] != "joint":
+            return found
+        return dataclasses.replace(found, final=dataclasses.replace(found.final, val_accuracy=-1.0))
+
+    monkeypatch.setattr(run, "cheapest", dead_joint)
+    plan = dataclasses.replace(
+        quick_plan(), float_steps=2, steps=6, finetune_steps=1, finetune_tries=1, uniform_bits=(4,), settle_steps=2
+    )
+    found = cooptim.optimize(*parts, cooptim.Budget(accuracy_drop=0.99), plan=plan).designs
+    final, pruned = found["final"], found["best_uniform_pruned"]
+    assert final.val_accuracy == pruned.val_accuracy >= 0.0 and final.title == "joint"
+    assert float(final.report.total_energy_pj) == float(pruned.report.total_energy_pj)

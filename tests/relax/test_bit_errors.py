@@ -216,6 +216,13 @@ def test_random_words_are_even_in_every_bit_and_independent_of_neighbours_and_of
     np.testing.assert_array_equal(random_words(keys[0], (7,)), random_words(keys[0], (7,)))
 
 
+def test_streams_whose_first_words_are_neighbours_share_no_numbers(monkeypatch):
+    keyed = iter([(5, 7), (5 + 0x9E3779B9, 11)])  # the second is the first, one element on, but for its second word
+    monkeypatch.setattr(jax.random, "bits", lambda *args: jnp.asarray(next(keyed), jnp.uint32))
+    one, other = (np.asarray(random_words(jax.random.key(0), (1000,))) for _ in range(2))
+    assert len(np.intersect1d(one, other)) < 3
+
+
 def test_near_normal_numbers_follow_the_normal_law():
     count = 400_000
     drawn = np.sort(np.asarray(near_normal(jax.random.key(3), (count,), jnp.float64)))
