@@ -6,8 +6,9 @@ modes and supplies; (d) two orders of steps, each trained on the energy of the w
 (e) everything at once. Every way but (a) and the plain uniform width is trained towards the same few energies with the
 same number of steps; a chain's first step is made alone, as cheap as it keeps the accuracy, its tries coming on top.
 Usage:
-    python experiments/joint_vs_sequential/run.py [--data digits] [--seeds 5] [--first 200] [--deadlines 0.5 1 2]
-        [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--ways WAY ...] [--ablate]
+    python experiments/joint_vs_sequential/run.py [--data digits] [--network NAME] [--seeds 5] [--first 200]
+        [--deadlines 0.5 1 2] [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--finetune N]
+        [--ways WAY ...] [--ablate]
     python experiments/joint_vs_sequential/run.py --read experiments/joint_vs_sequential/digits_*.csv
 Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary: accuracy and loss at each
 budget, the energy at which the mean accuracy over the seeds is half a point below the float parent's, and the least
@@ -38,11 +39,15 @@ from cooptim.descent.result import Priced
 from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import float_parent
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design
-from cooptim.network.examples import DigitsCNN, LeNet5
+from cooptim.network.examples import DigitsCNN, LeNet5, ResNet8
 
 HERE = pathlib.Path(__file__).parent
 DROP = 0.005  # of validation accuracy, as a fraction
-NETWORKS: dict[str, Callable[..., Any]] = {"digits": DigitsCNN}  # any other data set takes LeNet-5
+NETWORKS: dict[str, Callable[[nnx.Rngs, int], Any]] = {  # of images of so many channels
+    "digits": lambda rngs, channels: DigitsCNN(rngs),
+    "lenet5": lambda rngs, channels: LeNet5(rngs),
+    "resnet8": ResNet8,
+}
 FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "val_drop", "val_loss",
           "test_drop", "cpu_s")  # fmt: skip
 CHAINS = {"proxy": PROXY, **{f"sequential {name}": order for name, order in ORDERS.items()}}
@@ -59,7 +64,8 @@ def machine_with(buffer_kb: float) -> Any:
 
 def parents(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> tuple[Task, Any, Any, Any]:
     """(task on the chip as it is, float parent, its state, the 16-bit reference)."""
-    network = cooptim.trace(NETWORKS.get(args.data, LeNet5)(rngs=nnx.Rngs(seed)), data.x_train[:1])
+    model = NETWORKS[args.network](nnx.Rngs(seed), data.x_train.shape[-1])
+    network = cooptim.trace(model, data.x_train[:1])
     task = build_task(network, machine_with(128), data, plan, seed, network.params, network.state)
     params, state = float_parent(task, network.params, network.state, None, None)
     task = build_task(network, machine_with(128), data, plan, seed, params, state)
@@ -248,7 +254,8 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     """Runs the cells, or prints the summary of files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="digits, or a folder of IDX files (LeNet-5)")
+    parser.add_argument("--data", default="digits", help="digits, a folder of IDX files, ...")
+    parser.add_argument("--network", choices=NETWORKS, help="default is digits for digits, LeNet-5 for anything else")
     parser.add_argument("--name", help="of the CSV; default is the last part of --data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=200)
@@ -257,6 +264,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.4, 3.1, 2.2], help="energies over the bound")
     parser.add_argument("--attempts", type=int, default=2, help="tries of a chain's first step")
     parser.add_argument("--steps", type=int, help="of one descent")
+    parser.add_argument("--finetune", type=int, help="steps of one round of fine-tuning")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(
         "--ablate",
@@ -271,9 +279,12 @@ def main() -> None:
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    args.network = args.network or ("digits" if args.data == "digits" else "lenet5")
     data = cooptim.load_data(args.data)
     plan = plan_for(len(data.x_train))
-    plan = dataclasses.replace(plan, steps=args.steps or plan.steps, finetune_tries=2)
+    plan = dataclasses.replace(
+        plan, steps=args.steps or plan.steps, finetune_steps=args.finetune or plan.finetune_steps, finetune_tries=2
+    )
     path = HERE / f"{args.name or pathlib.Path(args.data).name}_{args.first}.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)

@@ -103,10 +103,10 @@ class _ResidualStage(nnx.Module):
 
 
 class ResNet8(nnx.Module):
-    """ResNet-8 of MLPerf Tiny on 32x32x3 images."""
+    """ResNet-8 of MLPerf Tiny; images 32x32x3 as published, or of any size and `channels`."""
 
-    def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv0 = conv((3, 16), (3, 3), rngs, bias=True)
+    def __init__(self, rngs: nnx.Rngs, channels: int = 3) -> None:
+        self.conv0 = conv((channels, 16), (3, 3), rngs, bias=True)
         self.bn0 = nnx.BatchNorm(16, rngs=rngs)
         self.s1 = _ResidualStage((16, 16), 1, rngs)
         self.s2 = _ResidualStage((16, 32), 2, rngs)
@@ -114,7 +114,7 @@ class ResNet8(nnx.Module):
         self.fc = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, x: Image) -> Logits:
-        """Logits of 32x32x3 images."""
+        """Logits; the average before the last layer is over whatever positions are left."""
         x = nnx.relu(self.bn0(self.conv0(x)))
         x = self.s3(self.s2(self.s1(x)))
         return self.fc(jnp.mean(x, axis=(1, 2)))
