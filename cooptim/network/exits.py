@@ -88,14 +88,15 @@ def with_exits(network: Network, at: Sequence[str], *, key: Array, grid: int = 4
     (x, rngs), axis, before = network.example, network.batch_axis, (network.params, network.state)
     two, three = (network.traced(*before, _batch_of(x, axis, n), rngs, False)[0] for n in (2, 3))
     logits = _logits(network, two)
+    held = jnp.promote_types(logits.dtype, jnp.float32)  # as `trace` holds parameters of half precision
     batch, heads = {}, {}
     wider = _spots(network, three, labels)
     for n, (label, spot) in enumerate(_spots(network, two, labels).items()):
         tensor = _tensor(two, spot)
         batch[label] = _batch_axis(label, tensor.shape, _tensor(three, wider[label]).shape)
         words = _words(tensor.shape, batch[label], spot.channels, grid)
-        kernel = jax.random.normal(jax.random.fold_in(key, n), (words, logits.shape[1]), logits.dtype)
-        heads[label] = {"bias": jnp.zeros(logits.shape[1], logits.dtype), "dense": kernel / math.sqrt(words)}
+        kernel = jax.random.normal(jax.random.fold_in(key, n), (words, logits.shape[1]), held)
+        heads[label] = {"bias": jnp.zeros(logits.shape[1], held), "dense": kernel / math.sqrt(words)}
     merged = isinstance(network.params, Mapping)
     params = {**network.params, EXITS: heads} if merged else {"network": network.params, EXITS: heads}
     call = _Staged(network, batch, grid, merged)

@@ -19,22 +19,33 @@ _LEGAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network as a pure function with its parameters and state, both plain pytrees of arrays (or of shapes)."""
+    """A network as a pure function with its parameters and state, both plain pytrees of arrays (or of shapes).
+
+    `given` casts parameters to the model's own dtypes, where `params` are wider (`_held_wide`).
+    """
 
     name: str
     call: Callable[[PyTree, PyTree, PyTree, PyTree, bool], tuple[PyTree, PyTree]]
     params: PyTree
     state: PyTree
     two_modes: bool  # whether train and eval may differ
+    given: Callable[[PyTree], PyTree] = lambda params: params
 
 
 def program_of(
     model: Any, args: tuple[Any, ...], variables: Mapping[str, Any] | None = None, state: PyTree = None
 ) -> tuple[Program, Any]:
-    """The model as a Program, and its example input x.
+    """The model as a Program, parameters of half precision held in float32, and its example input x.
 
     Raises ValueError for anything but the forms that `cooptim.trace` documents.
     """
+    program, x = _read(model, args, variables, state)
+    return _held_wide(program), x
+
+
+def _read(
+    model: Any, args: tuple[Any, ...], variables: Mapping[str, Any] | None, state: PyTree
+) -> tuple[Program, Any]:
     if isinstance(model, nnx.Module):
         return _nnx(model), _only(args, "an NNX module")
     if isinstance(model, linen.Module):
@@ -48,6 +59,36 @@ def program_of(
             raise ValueError(f"{_name(model)}: got {len(args)} arguments behind the function; legal: {_LEGAL}")
         return _function(model, args[0], state), args[1]
     raise ValueError(f"trace: a {type(model).__name__} is no network; legal: {_LEGAL}")
+
+
+def _held_wide(program: Program) -> Program:
+    """The program with floating-point parameters below 32 bits held in float32 and cast in every call.
+
+    What a training step changes is often less than half a step of theirs and would be lost; so would the running means
+    of an optimizer that takes their dtype.
+    """
+    dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(program.params)]
+    half = [d is not None and jnp.issubdtype(d, jnp.floating) and jnp.finfo(d).bits < 32 for d in dtypes]
+    if not any(half):
+        return program
+
+    def given(params: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(params)
+        cast = [leaf.astype(d) if small else leaf for leaf, d, small in zip(leaves, dtypes, half, strict=True)]
+        return jax.tree.unflatten(tree, cast)
+
+    def call(p: PyTree, s: PyTree, x: Any, rngs: PyTree, train: bool) -> tuple[PyTree, PyTree]:
+        return program.call(given(p), s, x, rngs, train)
+
+    def widened(leaf: Any, small: bool) -> Any:
+        if not small:
+            return leaf
+        abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32) if abstract else leaf.astype(jnp.float32)
+
+    leaves, tree = jax.tree.flatten(program.params)
+    wide = [widened(leaf, small) for leaf, small in zip(leaves, half, strict=True)]
+    return dataclasses.replace(program, call=call, params=jax.tree.unflatten(tree, wide), given=given)
 
 
 def _only(args: tuple[Any, ...], who: str) -> Any:

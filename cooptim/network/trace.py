@@ -126,6 +126,10 @@ class Network:
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
         return y, new_state, Stats(*densities)
 
+    def given(self, params: PyTree) -> PyTree:
+        """`params` in the dtypes of the model: what was held in float32 for half precision is cast back."""
+        return self.program.given(params)
+
     def _refuse_late(self, plan: Plan) -> None:
         closed = [str(name) for found in plan.boundaries.values() for b in found for name in plan.names[b.site].ravel()]
         raise ValueError(
@@ -205,6 +209,8 @@ def trace(
     `trace(nnx_module, x)`; `trace(linen_module, x, variables=variables)` or `trace((linen_module, variables), x)`;
     `trace(fn, params, x)` for fn(params, x); `trace(fn, params, x, state=state, rngs=rngs)` for
     fn(params, state, x, rngs, train) -> (y, state). Arrays may be `jax.ShapeDtypeStruct`: only shapes are read.
+    Parameters of half precision are held in float32 and cast in every call, so that small updates add up;
+    `Network.given` casts them back for the model itself.
 
     Args:
       x: an example input of any batch size, or a pytree of such.

@@ -515,3 +515,34 @@ def test_sweep_over_designs_maps():
         return net.apply(PARAMS, {}, X, types.SimpleNamespace(**{**vars(base), "weight_step": step}))[0]
 
     np.testing.assert_allclose(jax.vmap(one)(steps), jnp.stack([one(s) for s in steps]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
+def test_half_precision_weights_are_held_in_float32_and_cast_in_every_call(kind):
+    seen = []
+
+    def model(p, x):
+        seen.append(p["w"].dtype)
+        return x.astype(kind) @ p["w"] + p["bias"].astype(kind)  # jax refuses operands of two dtypes in a convolution
+
+    params = {"w": jnp.full((4, 3), 0.5, kind), "bias": jnp.zeros(3, jnp.float64)}
+    net = trace(model, params, jnp.ones((2, 4)))
+    assert [net.params[name].dtype for name in ("w", "bias")] == [jnp.float32, jnp.float64]
+
+    wide = design(1, weight_bits=32.0, input_bits=32.0)
+
+    def loss(p):
+        return jnp.sum(net.apply(p, {}, jnp.eye(4), wide)[0].astype(jnp.float32))
+
+    slope = jax.grad(loss)(net.params)
+    assert slope["w"].dtype == jnp.float32 and jnp.all(slope["w"] == 1.0)
+    held = net.params["w"]
+    for _ in range(64):  # each change is a 32nd of the spacing of bfloat16 at a half, half that of float16's at most
+        held = held + jnp.float32(2.0**-14)
+    moved = {**net.params, "w": held}
+    assert net.given(moved)["w"].dtype == kind and jnp.all(net.given(moved)["w"] == 0.5 + 2.0**-8)
+    assert net.given(moved)["bias"].dtype == jnp.float64
+    assert loss(moved) == 4 * 3 * (0.5 + 2.0**-8)
+    assert set(seen) == {jnp.dtype(kind)}
+    again = trace(model, net.given(moved), jnp.ones((2, 4)))
+    assert jnp.all(again.params["w"] == 0.5 + 2.0**-8)
