@@ -43,9 +43,7 @@ def program_of(
     return _held_wide(program), x
 
 
-def _read(
-    model: Any, args: tuple[Any, ...], variables: Mapping[str, Any] | None, state: PyTree
-) -> tuple[Program, Any]:
+def _read(model: Any, args: tuple[Any, ...], variables: Mapping[str, Any] | None, state: PyTree) -> tuple[Program, Any]:
     if isinstance(model, nnx.Module):
         return _nnx(model), _only(args, "an NNX module")
     if isinstance(model, linen.Module):

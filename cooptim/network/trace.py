@@ -1,8 +1,9 @@
 """From a model that nobody rewrote to a Network: its workload, and the same program under a design."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -236,20 +237,32 @@ def retraced(network: Network, params: PyTree, state: PyTree, x: PyTree, rngs: P
     return dataclasses.replace(made, workload=dataclasses.replace(made.workload, exits=network.workload.exits))
 
 
+@contextlib.contextmanager
+def _noted(note: str) -> Iterator[None]:
+    """What the user's own function raises gets a note on how it was called."""
+    try:
+        yield
+    except UnpriceableError:
+        raise
+    except Exception as error:
+        error.add_note(note)
+        raise
+
+
 def network_of(program: Program, x: PyTree, rngs: PyTree = None, batch_axis: int = 0) -> Network:
     """The Network of a program; arguments and errors are those of `trace`."""
     one, rngs = _first_image(_shapes(x), batch_axis), _shapes(rngs)
     params, carried = _shapes(program.params), _shapes(program.state)
-    evaluated = _trace_mode(program, params, carried, one, rngs, train=False).plan
+    seen = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(one))
+    with _noted(
+        f"cooptim.trace: {program.name} fails on a batch of one image, x of shape {seen}; axis {batch_axis} of the "
+        "example x must be the batch (batch_axis=)"
+    ):
+        evaluated = _trace_mode(program, params, carried, one, rngs, train=False).plan
     workload = Workload(program.name, evaluated.layers, evaluated.outputs, words(one))
     if program.two_modes:
-        try:
+        with _noted(f"cooptim.trace: the train program of {program.name} fails; does it need rngs?"):
             trained = _trace_mode(program, params, carried, one, rngs, train=True).plan
-        except UnpriceableError:
-            raise
-        except Exception as error:
-            error.add_note(f"cooptim.trace: the train program of {program.name} fails; does it need rngs?")
-            raise
         _match(workload, trained, "train", sizes=True)
     index = {name: i for i, name in enumerate(workload.names)}
     masks = evaluated.mask_rows(evaluated.rows(index))

@@ -176,3 +176,17 @@ def test_layers_that_only_training_has_are_named():
 def test_unknown_forms_of_call_list_the_legal_ones(call, found):
     with pytest.raises(ValueError, match=found):
         call()
+
+
+def test_what_the_function_itself_raises_says_how_it_was_called():
+    with pytest.raises(TypeError, match="contracting") as found:  # an example without its batch axis
+        trace(lambda p, x: x.reshape(-1) @ p, jnp.ones((64, 10)), jnp.ones((8, 8)))
+    said = "\n".join(found.value.__notes__)  # jax adds one of its own
+    assert "a batch of one image, x of shape (1, 8); axis 0 of the example x must be the batch" in said
+
+    def full(p, s, x, rngs, train):
+        return (x @ p) * (rngs["drop"] if train else 1.0), s
+
+    with pytest.raises(TypeError) as found:
+        trace(full, jnp.ones((4, 3)), jnp.ones((1, 4)), state={})
+    assert "the train program of full fails; does it need rngs?" in "\n".join(found.value.__notes__)
