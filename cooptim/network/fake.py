@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cooptim.relax import bitwidth, mask
+from cooptim.relax import bitwidth, mask, quantizers
 
 Words = Callable[..., Any]  # (x, bits, step, range[, threshold]) -> x in that many bits; no slope in bits
 
@@ -62,17 +62,56 @@ def _words(signed: bool, pruned: bool) -> Words:
     def moved(operands: Any, tangents: Any) -> tuple[Any, Any]:
         dx, _, *dknobs = tangents
         inside, slopes = _slopes(signed, pruned, *operands)
-        table = jnp.stack([slope.ravel() for slope in slopes])
-        scales = jnp.stack(dknobs).astype(table.dtype)
-        by_knobs = jnp.matmul(scales, table, precision=jax.lax.Precision.HIGHEST).reshape(dx.shape)
-        return words(*operands), jnp.where(inside, dx, 0.0) + by_knobs.astype(dx.dtype)
+        return words(*operands), jnp.where(inside, dx, 0.0) + _by_knobs(slopes, dknobs, dx)
 
     return words
+
+
+def _by_knobs(slopes: list[Any], dknobs: list[Any], dx: Any) -> Any:
+    """How far a tensor moves with its scalar knobs, as one matrix product."""
+    table = jnp.stack([slope.ravel() for slope in slopes])
+    scales = jnp.stack(dknobs).astype(table.dtype)
+    moved = jnp.matmul(scales, table, precision=jax.lax.Precision.HIGHEST)
+    return moved.reshape(dx.shape).astype(dx.dtype)
 
 
 signed_words = _words(signed=True, pruned=False)  # (x, bits, step, range)
 unsigned_words = _words(signed=False, pruned=False)
 pruned_words = _words(signed=True, pruned=True)  # (w, bits, step, range, threshold); w itself at 32 bits, threshold 0
+
+
+def _blended(signed: bool) -> Words:
+    @jax.custom_jvp
+    def words(x: Any, bits: Any, range_: Any) -> Any:
+        return quantizers.blend(_wide(x), _plain(bits, range_, signed)).values.astype(x.dtype)
+
+    @words.defjvp
+    def moved(operands: Any, tangents: Any) -> tuple[Any, Any]:
+        (x, bits, range_), (dx, *dknobs) = operands, tangents
+        wide, low = _wide(x), -range_ if signed else jnp.zeros_like(range_)
+        (q_low, q_high), ((lower, _), (upper, _)) = quantizers.neighbours(wide, _plain(bits, range_, signed))
+        blended = lower * q_low + upper * q_high
+        inside = (wide >= low) & (wide <= range_)
+        slopes = [
+            jnp.where(bits < bitwidth.OFF_BITS - 2.0, q_high - q_low, 0.0),
+            (blended - jnp.where(inside, wide, 0.0)) / range_,
+        ]
+        return words(*operands), jnp.where(inside, dx, 0.0) + _by_knobs(slopes, dknobs, dx)
+
+    return words
+
+
+def _plain(bits: Any, range_: Any, signed: bool) -> quantizers.Operand:
+    return quantizers.Operand(bits, range_, range_, signed, 1)
+
+
+_signed_blend, _unsigned_blend = _blended(True), _blended(False)
+
+
+def blend(x: Any, o: quantizers.Operand) -> quantizers.Words:
+    """`quantizers.blend`."""
+    _, zeros = quantizers.neighbours(jnp.zeros((), _wide(x).dtype), o)
+    return quantizers.Words((_signed_blend if o.signed else _unsigned_blend)(x, o.bits, o.range_), zeros)
 
 
 @jax.custom_jvp

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.network.fake import nonzero_share, pruned_words, signed_words, unsigned_words
+from cooptim.network.fake import blend, nonzero_share, pruned_words, signed_words, unsigned_words
 from cooptim.network.flow import Path
 from cooptim.network.interpret import measure_dtype
 from cooptim.network.nest import Axes
@@ -207,7 +207,8 @@ def _step_range_words(w: Any, o: Operand) -> Words:
     return Words(signed_words(w, o.bits, o.step, o.range_), ((1.0, cut),))
 
 
-_WEIGHTS: Mapping[str, Any] = {"step_range": _step_range_words, **WEIGHT_QUANTIZERS}
+_WEIGHTS: Mapping[str, Any] = {**WEIGHT_QUANTIZERS, "step_range": _step_range_words, "blend": blend}
+_INPUTS: Mapping[str, Any] = {**INPUT_QUANTIZERS, "blend": blend}
 
 
 def _axes(site: Operated) -> Axes:
@@ -222,7 +223,8 @@ def _summed(site: Operated, method: Method) -> tuple[int, ...] | None:
 
 def _share(x: Any, cuts: Sequence[tuple[Any, Any]]) -> Any:
     """Share of non-zero words, where each share of them is zero up to its cut."""
-    return sum(share * mask.density(x, cut) for share, cut in cuts).astype(measure_dtype())
+    seen = [share * (nonzero_share if jnp.ndim(cut) == 0 else mask.density)(x, cut) for share, cut in cuts]
+    return sum(seen[1:], seen[0]).astype(measure_dtype())
 
 
 def inputs(x: Any, knobs: SiteKnobs, signed: bool, method: Method = PLAIN, images: int = 1) -> tuple[Any, Any]:
@@ -238,7 +240,7 @@ def inputs(x: Any, knobs: SiteKnobs, signed: bool, method: Method = PLAIN, image
         return words(x, knobs.input_bits, knobs.input_step, knobs.input_range), _input_share(x, knobs, signed)
     exact = knobs.input_bits >= bitwidth.OFF_BITS
     operand = Operand(knobs.input_bits, knobs.input_step, knobs.input_range, signed, max(1, x.size // images))
-    found = INPUT_QUANTIZERS[method.inputs](x, operand)
+    found = _INPUTS[method.inputs](x, operand)
     counted = x if signed else jnp.where(exact, x, jnp.maximum(x, jnp.zeros_like(x)))
     share = _share(counted, [(s, jnp.where(exact, 0.0, cut)) for s, cut in found.zeros])
     return jnp.where(exact, x, found.values).astype(x.dtype), share

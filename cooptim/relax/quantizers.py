@@ -154,19 +154,26 @@ def ternary(w: Float[Array, "*n"], o: Operand) -> Words:
 def blend(x: Float[Array, "*n"], o: Operand) -> Words:
     """(n + 1 - b) q_n(x) + (b - n) q_(n+1)(x), n = floor(b): the two neighbouring widths over one range.
 
-    The slope in the width is exact, q_(n+1)(x) - q_n(x); a whole width is one quantizer.
+    The slope in the width is exact, q_(n+1)(x) - q_n(x); a whole width is one quantizer. Widths from 2 bits on when
+    signed, from 1 otherwise.
 
     Source: Yang and Jin, "FracBits: Mixed Precision Quantization via Fractional Bit-Widths" (AAAI 2021), eq. 3.
     """
+    (low, high), zeros = neighbours(x, o)
+    upper = zeros[1][0]
+    return Words((1.0 - upper) * low + upper * high, zeros)
+
+
+def neighbours(x: Float[Array, "*n"], o: Operand) -> tuple[tuple[Any, Any], tuple[tuple[Any, Any], ...]]:
+    """((q_n(x), q_(n+1)(x)), zeros) of a blend: each width's share and the magnitude up to which it is zero."""
     bits = jnp.minimum(o.bits, OFF_BITS - 2.0)
     low = jnp.floor(jax.lax.stop_gradient(bits))
+    steps = [o.range_ / largest_level(width, o.signed) for width in (low, low + 1.0)]
+    q_low, q_high = (
+        quantize(x, width, step, o.range_, o.signed) for width, step in zip((low, low + 1.0), steps, strict=True)
+    )
     upper = bits - low
-    words, zeros = jnp.zeros_like(x), []
-    for width, share in ((low, 1.0 - upper), (low + 1.0, upper)):
-        step = o.range_ / largest_level(width, o.signed)
-        words += share * quantize(x, width, step, o.range_, o.signed)
-        zeros.append((share, step / 2))
-    return Words(words, tuple(zeros))
+    return (q_low, q_high), ((1.0 - upper, steps[0] / 2), (upper, steps[1] / 2))
 
 
 def _held_step(o: Operand) -> Any:

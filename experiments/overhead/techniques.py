@@ -41,6 +41,7 @@ CASES: dict[str, tuple[bool, dict]] = {  # name: (an early exit, options of the 
     "errors of accumulators": (False, {"errors": "accumulators"}),
     "errors of all": (False, {"errors": "all"}),
     "all, no errors": (True, ALL),
+    "all, errors of weights": (True, {**ALL, "errors": "weights"}),
     "all, errors of all": (True, {**ALL, "errors": "all"}),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 
 from cooptim.network import UnpriceableError, dense_stats, examples, trace
-from cooptim.relax import bitwidth, mask
+from cooptim.relax import bitwidth, mask, quantizers
 from tests.network.cases import KNOBS, design, equal_bits, normal, quantized
 
 
@@ -353,6 +353,25 @@ def test_written_out_slopes_are_those_of_relax(signed, width):
     assert equal_bits(mine[0], relaxed[0])
     for a, b in zip(mine[1](g), relaxed[1](g), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("signed", "width"), [(True, 3.3), (False, 3.3), (True, 4.0), (False, 1.4), (True, 2.2)])
+def test_written_out_slopes_of_a_blend_are_those_of_relax(signed, width):
+    from cooptim.network import fake
+
+    def through(quantizer):
+        def words(x, bits, range_):
+            found = quantizer(x, quantizers.Operand(bits, jnp.ones(()), range_, signed, 1))
+            return found.values, jnp.stack([n for pair in found.zeros for n in pair])
+
+        return words
+
+    args, g = (normal(0, 400), jnp.array(width), jnp.array(0.91)), (normal(1, 400), normal(2, 4))
+    mine, relaxed = (jax.vjp(through(quantizer), *args) for quantizer in (fake.blend, quantizers.blend))
+    assert equal_bits(mine[0], relaxed[0])
+    for a, b in zip(mine[1](g), relaxed[1](g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(jax.grad(lambda b: through(fake.blend)(args[0], b, args[2])[0].sum())(40.0))
 
 
 def test_written_out_slopes_of_masks_and_densities_are_those_of_relax():
