@@ -20,7 +20,7 @@ from cooptim.export.front_file import forget_members, read_members, write_front,
 from cooptim.hardware.machine import Machine
 from cooptim.network.trace import Network
 from cooptim.reporting.spell import digits, percent, spell, times
-from cooptim.reporting.table import plain_table
+from cooptim.reporting.table import OVER, plain_table
 
 
 def pareto(
@@ -122,7 +122,7 @@ def front_table(content: Mapping[str, Any]) -> Table:
 
 
 def front_notes(content: Mapping[str, Any]) -> list[str]:
-    """Hypervolume with its reference point, the references by seed, and why members have no design."""
+    """Hypervolume with its reference point, the references by seed, budgets missed, why members have no design."""
     volume = content["hypervolume"]
     point, lines = volume["reference_point"], ["* no member has less energy and a higher validation accuracy"]
     if volume["share"] is not None:
@@ -144,6 +144,10 @@ def front_notes(content: Mapping[str, Any]) -> list[str]:
                 f"{percent(one['uniform_val_accuracy'])} val, {percent(one['uniform_test_accuracy'])} test"
             )
         lines.append(line)
+    asked = ((one, _asked_pj(one)) for one in content["members"] if one["energy_pj"])
+    over = [f"{one['name']} {times(one['energy_pj'] / pj)}" for one, pj in asked if pj and one["energy_pj"] > pj * OVER]
+    if over:
+        lines.append(f"MISSED, more energy than asked: {', '.join(over)}")
     for one in content["members"]:
         if one["status"] != FINISHED or one["note"]:
             lines.append(f"{one['name']}: {'' if one['status'] == FINISHED else one['status'] + ': '}{one['note']}")
@@ -168,6 +172,12 @@ def estimate_line(found: Estimate) -> str:
 
 def _by_energy(one: Mapping[str, Any]) -> tuple[float, str]:
     return (one["energy_pj"] if one["energy_pj"] is not None else float("inf")), one["name"]
+
+
+def _asked_pj(one: Mapping[str, Any]) -> float | None:
+    if one["budget_pj"] is not None:
+        return float(one["budget_pj"])
+    return one["reference_pj"] / one["budget_ratio"] if one["reference_pj"] and one["budget_ratio"] else None
 
 
 def _less(over: float | None, under: float | None) -> float | None:

@@ -11,6 +11,7 @@ from cooptim.reporting.spell import digits, percent, spell, times
 from cooptim.units import convert
 from cooptim.workload import Workload
 
+OVER = 1.0 + 1e-5  # times a budget above which it is missed
 _TITLES: dict[str, str] = {
     "reference_16b": "16 b",
     "best_uniform": "best uniform",
@@ -139,7 +140,7 @@ def _missed(summary: Mapping[str, Any]) -> list[str]:
         ("area", "area", summary["area_mm2"], budget["area_mm2"]),
     ):
         over = _ratio(cost, limit)
-        if over is not None and over > 1.0 + 1e-5:
+        if over is not None and over > OVER:
             lines.append(f"MISSED: the joint design takes {spell(cost, quantity)}, {times(over)} its {what} budget")
     parent, final = (summary["accuracy_val"].get(key) for key in ("float", "final"))
     if parent is not None and final is not None and parent - final > budget["accuracy_drop"] + 1e-6:

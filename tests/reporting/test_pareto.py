@@ -62,6 +62,7 @@ def test_notes_say_volume_reference_point_references_reasons_and_memory(content)
         "hypervolume 0.7676 (seed 0 0.7676)" in text and "from 1 uJ (16 b)" in text and "10.0 % (chance, 1 of" in text
     )
     assert "seed 0: float 98.0 % val, 97.0 % test; 16 b 1 uJ; uniform 4 b 80 nJ, 97.5 % val, 96.0 % test" in text
+    assert "MISSED, more energy than asked: r30-s0 1.2x\n" in text  # 60 of 50 nJ; 50 and 25 nJ are within
     assert "r20-s1: diverged: not finite after step 7 of 1800" in text and "--member NAME" in text
     assert "r400-s1: infeasible: energy budget" in text and "1.00 GiB estimated, 1.50 GiB at the peak" in text
 
