@@ -58,6 +58,7 @@ def _precision(request):
     """float64 everywhere; tests marked `float32` run as a user's program does."""
     wide = request.node.get_closest_marker("float32") is None
     jax.config.update("jax_enable_x64", wide)
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("unoptimized") is not None)
     yield
     jax.config.update("jax_enable_x64", True)
 

@@ -28,7 +28,7 @@ from cooptim.network.examples import (
     XceptionNet,
 )
 
-pytestmark = pytest.mark.float32
+pytestmark = [pytest.mark.float32, pytest.mark.unoptimized]
 
 # Name: network of a key, shape of its images, classes. Published networks keep their channels.
 CASES = {
