@@ -8,7 +8,7 @@ same number of steps; a chain's first step is made alone, as cheap as it keeps t
 Usage:
     python experiments/joint_vs_sequential/run.py [--data digits] [--network NAME] [--seeds 5] [--first 200]
         [--deadlines 0.5 1 2] [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--finetune N]
-        [--ways WAY ...] [--ablate]
+        [--distill SHARE] [--ways WAY ...] [--ablate]
     python experiments/joint_vs_sequential/run.py --read experiments/joint_vs_sequential/digits_*.csv
 Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary: accuracy and loss at each
 budget, the energy at which the mean accuracy over the seeds is half a point below the float parent's, and the least
@@ -38,7 +38,7 @@ from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
 from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import float_parent
-from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design
+from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, with_teacher
 from cooptim.network.examples import DigitsCNN, LeNet5, ResNet8
 
 HERE = pathlib.Path(__file__).parent
@@ -80,6 +80,7 @@ def rows_of(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> Any:
     parent_test = first.measure.accuracy(params, state, plain, data.x_test, data.y_test)[0]
     for buffer_kb in args.buffers:
         task = build_task(first.network, machine_with(buffer_kb), data, plan, seed, params, state)
+        task = with_teacher(task, params, state)
         for factor in args.deadlines:
             deadline_ns = factor * float(reference.report.total_latency_ns)
             bound = energy_bound_pj(task.network.workload, task.machine, deadline_ns, tilings=task.space.tilings)
@@ -138,6 +139,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
             less = build_task(
                 task.network, without(task.machine, held), task.data, task.plan, task.seed, cell.params, cell.state
             )
+            less = with_teacher(less, cell.params, cell.state)
             small = dataclasses.replace(cell, task=less)
             near = functools.partial(joint, small, start_bits=bits)
             yield from towards(f"joint without {held}", near, budgets)
@@ -265,6 +267,7 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=2, help="tries of a chain's first step")
     parser.add_argument("--steps", type=int, help="of one descent")
     parser.add_argument("--finetune", type=int, help="steps of one round of fine-tuning")
+    parser.add_argument("--distill", type=float, default=0.0, help="share of the float parent's outputs in the loss")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(
         "--ablate",
@@ -283,8 +286,9 @@ def main() -> None:
     data = cooptim.load_data(args.data)
     plan = plan_for(len(data.x_train))
     plan = dataclasses.replace(
-        plan, steps=args.steps or plan.steps, finetune_steps=args.finetune or plan.finetune_steps, finetune_tries=2
-    )
+        plan, steps=args.steps or plan.steps, finetune_steps=args.finetune or plan.finetune_steps, finetune_tries=2,
+        distill_weight=args.distill,
+    )  # fmt: skip
     path = HERE / f"{args.name or pathlib.Path(args.data).name}_{args.first}.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
