@@ -105,15 +105,15 @@ def test_factors_are_put_together_where_the_program_rounds_its_weights(shape):
     np.testing.assert_allclose(whole(network, "w", u, v), (u @ v).T, rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
-def test_the_factors_of_a_convolution_are_put_together_in_its_own_type(dtype):
+@pytest.mark.parametrize(("dtype", "held"), [(jnp.float64, jnp.float64), (jnp.bfloat16, jnp.float32)])
+def test_the_factors_of_a_convolution_are_put_together_in_the_type_it_is_held_in(dtype, held):
     def conv(p, x):
         return jax.lax.conv_general_dilated(x, p["w"], (1, 1), "SAME", dimension_numbers=NHWC)
 
     w = normal(0, 3, 3, 2, 8).astype(dtype)
     network = cooptim.trace(conv, {"w": w}, normal(1, 1, 4, 4, 2).astype(dtype))
     again = whole(network, "w", **low_rank(network, {"w": 8}).params["w"])
-    assert again.dtype == dtype and again.shape == w.shape
+    assert again.dtype == held and again.shape == w.shape and network.given({"w": again})["w"].dtype == dtype
     np.testing.assert_allclose(again.astype(float), w.astype(float), atol=16 * float(jnp.finfo(dtype).eps))
 
 
