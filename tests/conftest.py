@@ -60,7 +60,8 @@ def _precision(request):
     jax.config.update("jax_enable_x64", wide)
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("unoptimized") is not None)
     yield
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", True)  # as fixtures of modules and sessions, set up before this one, are made
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,18 @@ def test_a_design_quantizes_and_prunes_the_heads_like_any_layer(nets):
     np.testing.assert_allclose(y[0], seen @ ternary + p["exits"]["first"]["bias"], rtol=1e-9, atol=1e-12)
 
 
+def test_heads_of_a_network_of_half_precision_are_held_in_float32_like_its_weights():
+    half = {"stem": normal(0, 3, 3, 2, 4).astype(jnp.bfloat16), "head": normal(1, 4, 3).astype(jnp.bfloat16)}
+
+    def model(p, x):
+        return jnp.mean(jax.nn.relu(convolve(x.astype(jnp.bfloat16), p["stem"])), axis=(1, 2)) @ p["head"]
+
+    net = with_exits(trace(model, half, normal(2, 1, 5, 5, 2)), ["stem"], key=jax.random.key(0))
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(net.params)} == {"float32"}
+    slopes = jax.grad(lambda p: net.apply(p, {}, normal(3, 4, 5, 5, 2), design(3))[0].astype(float).sum())(net.params)
+    assert all(leaf.dtype == jnp.float32 and jnp.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
+
+
 def test_channels_come_first_where_the_convolution_says_so_and_the_batch_may_stand_anywhere():
     def fn(p, x):  # [channels, batch, time]
         h = jax.lax.conv_general_dilated(x, p["a"], (1,), "SAME", dimension_numbers=("CNW", "OIW", "CNW"))
