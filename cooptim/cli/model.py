@@ -117,12 +117,16 @@ def find(spec: str) -> Callable[..., Any]:
 
 
 def sample(options: argparse.Namespace) -> Any:
-    """One input with its batch axis, an image of the data set or just the shape of --input-shape."""
+    """One input with its batch axis, of the data set or just the shape and type of --input-shape."""
     if options.input_shape is None:
         return dataset(options).sample
     if options.data is not None:
         raise ValueError("--data and --input-shape both say what the input is; give one of them")
-    if not re.fullmatch(r"[1-9]\d*([x,][1-9]\d*)*", options.input_shape):
-        raise ValueError(f"--input-shape {options.input_shape}: write sizes without the batch, such as 28x28x1")
-    shape = tuple(int(n) for n in re.split("[x,]", options.input_shape))
-    return jax.ShapeDtypeStruct((1, *shape), np.float32)
+    match = re.fullmatch(r"([1-9]\d*(?:[x,][1-9]\d*)*)(:int32)?", options.input_shape)
+    if match is None:
+        raise ValueError(
+            f"--input-shape {options.input_shape}: write sizes without the batch, such as 28x28x1, or 128:int32 for a "
+            "row of tokens"
+        )
+    shape = tuple(int(n) for n in re.split("[x,]", match.group(1)))
+    return jax.ShapeDtypeStruct((1, *shape), np.float32 if match.group(2) is None else np.int32)

@@ -71,7 +71,8 @@ def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL)
     )  # fmt: skip
     parser.add_argument(
         "--data", default=None, help="'digits' (default), an .npz with x_train, y_train, x_test, y_test (and x_val, "
-        "y_val), a directory of IDX files, or CIFAR-10's binary version (folder or cifar-10-binary.tar.gz)",
+        "y_val), images or rows of tokens, a directory of IDX files, or CIFAR-10's binary version (folder or "
+        "cifar-10-binary.tar.gz)",
     )  # fmt: skip
 
 
@@ -91,7 +92,9 @@ def _rewrites(parser: argparse.ArgumentParser) -> None:
 
 
 def _input_shape(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input-shape", metavar="8x8x1", help="shape of one input, instead of --data")
+    parser.add_argument(
+        "--input-shape", metavar="8x8x1", help="shape of one input, instead of --data; 128:int32 is a row of tokens"
+    )
 
 
 def _machine(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,9 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 
-from cooptim.data.arrays import check_images, labels, scaled
+from cooptim.data.arrays import check_images, kind, labels, scaled
 from cooptim.data.batches import batch_indices
 from cooptim.data.stream import BatchStream
 
@@ -14,7 +14,9 @@ Raw = tuple[np.ndarray, np.ndarray]  # images and labels as they were stored
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images NHWC in float32 (or rows of features) and labels 0..classes-1; validation is part of no other split.
+    """Labelled inputs in three splits; validation is part of no other. Labels are 0..classes-1.
+
+    Inputs are images NHWC or rows of features in float32, or rows of tokens in int32.
 
     Attributes:
       stream: where training batches come from when the training set is not held whole; then x_train and y_train are
@@ -22,11 +24,11 @@ class Dataset:
     """
 
     name: str
-    x_train: Float[np.ndarray, "train *image"]
+    x_train: Real[np.ndarray, "train *image"]
     y_train: Int[np.ndarray, "train"]
-    x_val: Float[np.ndarray, "val *image"]
+    x_val: Real[np.ndarray, "val *image"]
     y_val: Int[np.ndarray, "val"]
-    x_test: Float[np.ndarray, "test *image"]
+    x_test: Real[np.ndarray, "test *image"]
     y_test: Int[np.ndarray, "test"]
     classes: int
     stream: BatchStream | None = None
@@ -37,11 +39,11 @@ class Dataset:
         return tuple(self.x_train.shape[1:])
 
     @property
-    def sample(self) -> Float[np.ndarray, "1 *image"]:
+    def sample(self) -> Real[np.ndarray, "1 *image"]:
         """One training image with its batch axis, to trace a network with."""
         return self.x_train[:1]
 
-    def batch(self, seed: int, step: int, size: int) -> tuple[Float[np.ndarray, "b *image"], Int[np.ndarray, "b"]]:
+    def batch(self, seed: int, step: int, size: int) -> tuple[Real[np.ndarray, "b *image"], Int[np.ndarray, "b"]]:
         """(images, labels) of training step `step`, the same whenever they are asked for.
 
         Of a held set: a function of `seed` and `step` (`batch_indices`), at most the whole set. Of a stream: its images
@@ -71,8 +73,10 @@ def check_head(dataset: Dataset, outputs: int) -> None:
 def standardized(dataset: Dataset) -> Dataset:
     """The same set with mean 0 and deviation 1 in every channel, both measured on the training split alone.
 
-    Raises ValueError for a stream, which standardizes its own images, and for a channel that never changes.
+    Raises ValueError for a stream, which standardizes its own images, for tokens, and for a channel that never changes.
     """
+    if kind(dataset.x_train) == "tokens":
+        raise ValueError(f"data {dataset.name}: tokens are names, not quantities; leave them as they are")
     if dataset.stream is not None:
         raise ValueError(f"data {dataset.name}: a stream is not held; let it yield images of mean 0 and deviation 1")
     axes = tuple(range(dataset.x_train.ndim - 1))
@@ -108,6 +112,12 @@ def split_dataset(
         if shapes.get(split, shapes["train"]) != shapes["train"]:
             raise ValueError(
                 f"data {name}: training images are {shapes['train']}, {said} images {shapes[split]}; make them equal"
+            )
+    kinds = {split: kind(x) for split, (x, _) in given.items()}
+    for split, found in kinds.items():
+        if (found == "tokens") != (kinds["train"] == "tokens"):
+            raise ValueError(
+                f"data {name}: x_train holds {kinds['train']}, x_{split} {found}; store tokens as whole numbers in all"
             )
     count = int(names["train"].max()) + 1 if classes is None else classes
     for split, y in names.items():

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 
-from cooptim.data.arrays import check_images, labels, scaled
+from cooptim.data.arrays import check_images, kind, labels, scaled
 
 HELD_BYTES = 4 * 2**30  # images of one split in memory, as float32
 _FORM = "yield pairs (images, labels) of arrays, such as by .map(lambda e: (e['image'], e['label']))"
@@ -45,7 +45,7 @@ def raw_batches(source: Any, who: str) -> Iterator[tuple[np.ndarray, np.ndarray]
         check_images(x, place)
         if first is None:
             first = x[:0]
-        if x.shape[1:] != first.shape[1:] or (x.dtype == np.uint8) != (first.dtype == np.uint8):
+        if x.shape[1:] != first.shape[1:] or kind(x) != kind(first):
             raise ValueError(
                 f"{place}: images {x.dtype}{list(x.shape[1:])}, those before are {first.dtype}{list(first.shape[1:])}; "
                 "make them equal"
@@ -110,7 +110,7 @@ class BatchStream:
         self._left: list[tuple[np.ndarray, np.ndarray]] = []
         self._place = (0, -1)  # size, next step
 
-    def batch(self, step: int, size: int) -> tuple[Float[np.ndarray, "b *image"], Int[np.ndarray, "b"]]:
+    def batch(self, step: int, size: int) -> tuple[Real[np.ndarray, "b *image"], Int[np.ndarray, "b"]]:
         """(images, labels) of step `step`.
 
         Raises ValueError for a source that yields nothing, and as `raw_batches` does.

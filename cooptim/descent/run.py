@@ -23,6 +23,7 @@ from cooptim.descent.references import reference_16b
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, seen_signs, settled, with_teacher
+from cooptim.descent.tokens import check_tokens
 from cooptim.hardware.machine import Machine
 from cooptim.network.trace import Network
 
@@ -61,6 +62,7 @@ def optimize(
     plan = plan_for(len(data.x_train)) if plan is None else plan
     budget = DEFAULT_BUDGET if budget is None else budget
     check_head(data, outputs(network, data.x_train[: plan.chunk]))
+    check_tokens(network, data, plan.chunk)
     task = build_task(network, machine, data, plan, seed, network.params, network.state)
     require_reachable(task.space, budget)
     mine = fingerprint(network, machine, data, budget, plan, seed)

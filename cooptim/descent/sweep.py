@@ -25,6 +25,7 @@ from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import assembled, best_uniform, outputs, tested
 from cooptim.descent.task import Task, seen_signs, signed_task
 from cooptim.descent.together import Ended, Job, Program, run_together, step_program
+from cooptim.descent.tokens import check_tokens
 from cooptim.design.legal import IllegalDesign
 from cooptim.hardware.machine import Machine
 from cooptim.network.trace import Network
@@ -91,6 +92,7 @@ def sweep(
     todo = _todo(wanted, known, options)
     first, starts = starts_of(network, tuple(seeds))
     check_head(data, outputs(first, data.x_train[: plan.chunk]))
+    check_tokens(first, data, plan.chunk)
     points = dict(known)
     task = _task(first, machine, data, plan, starts)
     for budget in budgets:

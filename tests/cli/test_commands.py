@@ -36,6 +36,9 @@ def net(rngs):
 def pair(rngs):
     return {"w": jnp.ones((64, 10))}, lambda params, x: x.reshape(x.shape[0], -1) @ params["w"]
 
+def words(rngs):
+    return {"e": jnp.ones((9, 4)), "w": jnp.ones((4, 10))}, lambda params, x: params["e"][x].mean(1) @ params["w"]
+
 def broken(rngs):
     raise RuntimeError("no luck")
 
@@ -60,6 +63,11 @@ def test_trace_lists_the_layers_of_a_factory_in_the_current_directory(run, here,
     assert (code, err) == (0, "")
     # conv: 16 x 9 taps x 64 pixels = 9,216 MACs, dense 16 x 10; the pair: 64 x 10.
     assert ("9,376 MACs" if factory == "net" else "640 MACs") in out
+
+
+def test_a_row_of_tokens_is_a_shape_with_a_type(run, here):
+    code, out, err = run("trace", "--model", "own_nets:words", "--input-shape", "6:int32")
+    assert (code, err) == (0, "") and "40 MACs" in out  # the mean of six rows of 4, dense 4 x 10
 
 
 def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
@@ -92,6 +100,7 @@ def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
         (("--model", "own_nets:number"), "the factory returned int"),
         (("--model", "own_nets:net", "--input-shape", "8x8x3"), r"cannot run on inputs of shape \[8, 8, 3\]"),
         (("--input-shape", "8xx"), "write sizes without the batch"),
+        (("--input-shape", "8:int8"), "or 128:int32 for a row of tokens"),
         (("--input-shape", "8x8x1", "--data", "digits"), "give one of them"),
         (("--data", "mnist"), "give 'digits', an .npz file"),
     ],

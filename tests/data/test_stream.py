@@ -155,7 +155,7 @@ FAULTS = {
     "fewer labels": (lambda: [(np.zeros((6, 2, 3, 1)), np.zeros(5, int))], "batch 0: shape .5,. does not fit 6 images"),
     "label below zero": (lambda: [(np.zeros((1, 2, 3, 1)), np.array([-1]))], "batch 0: label -1 is out of range"),
     "label of a fraction": (lambda: [(np.zeros((1, 2, 3, 1)), np.array([0.5]))], "batch 0: dtype float64 is no label"),
-    "text": (lambda: [(np.array(["a"] * 4), np.zeros(4, int))], "batch 0: dtype <U1 is no image"),
+    "text": (lambda: [(np.array(["a"] * 4), np.zeros(4, int))], "batch 0: dtype <U1 of shape .4,. is no image"),
     "ragged list": (lambda: [([[1], [1, 2]], [0, 1])], "batch 0: no array"),
     "not finite": (lambda: [(np.full((3, 2, 3, 1), np.nan), np.zeros(3, int))], "batch 0: 18 values are NaN"),
     "empty": (lambda: [], "train: yields no batch"),

@@ -84,6 +84,7 @@ class _Lowering:
             )
         program = self.network.eval_program(params, state, x)
         self.plan, self.rows = program.plan, program.rows
+        self.tokens = np.issubdtype(program.jaxpr.invars[-1].aval.dtype, np.integer)
         layers = len(self.network.layer_names)
         off = Off(frozenset(), frozenset())
         self.knobs = site_knobs(self.design, program.rows, program.mask_rows, off, layers)
@@ -187,6 +188,11 @@ class _Lowering:
                 "one of them; export the part of the network before it"
             )
         if isinstance(data, Stuck):
+            if self.tokens:
+                raise ValueError(
+                    f"{name}: its input is looked up by whole numbers ({data.reason} behind {data.layer}), which has "
+                    "no integer form; export what is behind its embedding, with embedded rows as input"
+                )
             raise ValueError(
                 f"{name}: its input passes {data.reason} behind {data.layer}, which has no integer form; lowered are "
                 f"{LOWERED}; replace it (by relu, say), or export the part of the network before it"
