@@ -1,10 +1,13 @@
 """How few bit operations carry the digits, with one width a tensor? Beside the figures that the peers' code reaches.
 
 The network and split that the peers were run on: conv 3x3x16, conv 3x3x32 with stride 2, dense 10 (88,064 MACs);
-scikit-learn's train_test_split, 20 % test, random_state 0. One descent a seed brings MACs x weight bits x input bits x
-share of non-zero weights below a budget. Choices on validation images; the test set is looked at once a seed. Usage:
+scikit-learn's train_test_split, 20 % test, random_state 0. One descent a seed brings MACs x weight bits x input bits
+below a budget: of non-zero weights alone, or with `--count all` of all weights, as HGQ2 counts. Weights of one bit, a
+sign times a scale a layer (XNOR-Net), are `--quantizer xnor`, on a chip that takes them. Choices on validation images;
+the test set is looked at once a seed. Usage:
     python experiments/bit_operations/run.py [--seeds 5] [--first 300] [--budget 300000] [--steps N]
-Writes BUDGET_FIRST.csv beside this file and prints the summary.
+        [--count {left,all}] [--quantizer NAME] [--machine NAME]
+Writes BUDGET_FIRST.csv (BUDGET_QUANTIZER_FIRST.csv for another quantizer) beside this file and prints the summary.
 """
 
 import argparse
@@ -14,13 +17,14 @@ import math
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
 import cooptim
-from cooptim.cost.bit_operations import bit_operations, bit_operations_price
+from cooptim.cost.bit_operations import BitOperations, bit_operations, bit_operations_price
 from cooptim.descent.descend import landed
 from cooptim.descent.finalize import Limits, price
 from cooptim.descent.loop import Stage, run_stage
@@ -29,10 +33,13 @@ from cooptim.descent.result import Priced
 from cooptim.descent.run import float_parent
 from cooptim.descent.step import init_state, make_step
 from cooptim.descent.task import Task, build_task, calibrated_knobs, decode, float_design
+from cooptim.design.design import Operands
 from cooptim.design.knobs import free_phase
+from cooptim.network.stats import Stats
+from cooptim.workload import Workload
 
 HERE = pathlib.Path(__file__).parent
-MARGIN = 0.08  # aimed below the budget, for densities move while weights are fine-tuned
+MARGIN = {"left": 0.08, "all": 0.01}  # aimed below the budget; densities move while weights are fine-tuned
 TRIES = 3  # further below after a design that ended above the budget
 # Masks move faster and widths slower than by default: else all widths are at 2 b before the first weight is pruned, for
 # a bit less everywhere is the quickest way down (90 % at 300,000, seed 0).
@@ -57,9 +64,18 @@ class PeersCNN(nnx.Module):
         return self.dense(x.reshape(x.shape[0], -1))
 
 
-def one_seed(seed: int, budget: float, plan: Plan) -> dict[str, float]:
+def price_of_all(workload: Workload, machine: Any, design: Operands, stats: Stats, **options: Any) -> BitOperations:
+    """`bit_operations_price` with the weights that are zero."""
+    dense = dataclasses.replace(stats, weight_density=jax.numpy.ones_like(stats.weight_density))
+    return bit_operations_price(workload, machine, design, dense, **options)
+
+
+PRICES = {"left": bit_operations_price, "all": price_of_all}
+
+
+def one_seed(seed: int, args: argparse.Namespace, plan: Plan) -> dict[str, float]:
     """The design of one seed, as a flat row."""
-    data, machine = cooptim.load_data("digits"), cooptim.load_machine("envision")
+    data, machine = cooptim.load_data("digits"), cooptim.load_machine(args.machine)
     network = cooptim.trace(PeersCNN(rngs=nnx.Rngs(seed)), data.x_train[:1])
     begin = time.process_time()
     task = build_task(network, machine, data, plan, seed, network.params, network.state)
@@ -67,17 +83,17 @@ def one_seed(seed: int, budget: float, plan: Plan) -> dict[str, float]:
     task = build_task(network, machine, data, plan, seed, params, state)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
     float_val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
-    aim = budget * (1.0 - MARGIN)
+    aim = args.budget * (1.0 - MARGIN[args.count])
     for _ in range(TRIES):
-        one = descended(task, params, state, aim, float_val)
-        ops = float(np.sum(bit_operations(network.workload, one.design, one.stats)))
-        if ops <= budget:
+        one = descended(task, params, state, aim, float_val, args.count)
+        ops = counted(task, one.design, one.stats, args.count)
+        if ops <= args.budget:
             break
-        aim *= 0.98 * budget / ops
+        aim *= 0.98 * args.budget / ops
     row = {
         "seed": seed,
-        "bit_operations": ops,
-        "dense_bit_operations": float(np.sum(bit_operations(network.workload, one.design))),
+        "bit_operations": counted(task, one.design, one.stats, "left"),
+        "dense_bit_operations": counted(task, one.design, one.stats, "all"),
         "float_val": float_val,
         "val": one.val_accuracy,
         "float_test": task.measure.accuracy(params, state, plain, data.x_test, data.y_test)[0],
@@ -91,15 +107,20 @@ def one_seed(seed: int, budget: float, plan: Plan) -> dict[str, float]:
     return row
 
 
-def descended(task: Task, params: object, state: object, aim: float, float_val: float) -> Priced:
+def counted(task: Task, design: Operands, stats: Stats, count: str) -> float:
+    """Bit operations of the whole network: of all weights, or of those that are left."""
+    return float(np.sum(bit_operations(task.space.workload, design, stats if count == "left" else None)))
+
+
+def descended(task: Task, params: object, state: object, aim: float, float_val: float, count: str) -> Priced:
     """The legal design of one descent on bit operations; hardware is assigned to it at the end."""
-    by_bits = dataclasses.replace(task, step=make_step(task.network, task.space, price=bit_operations_price))
+    by_bits = dataclasses.replace(task, step=make_step(task.network, task.space, price=PRICES[count]))
     knobs = calibrated_knobs(task, params, state, task.plan.start_bits)
     start = init_state(*jax.tree.map(lambda leaf: jax.numpy.array(leaf, copy=True), (params, state)), knobs, task.seed)
     phase = free_phase(task.layers)
     design = decode(task, knobs, phase)
     report, stats = price(task, start.params, start.state, design, 1e9)
-    now = math.log(float(np.sum(bit_operations(task.space.workload, design, stats))))
+    now = math.log(counted(task, design, stats, count))
     target = math.log(aim)
     operands = tuple(f for f in ("weight_log2_step", "weight_log2_range", "log2_threshold", "input_log2_step",
                                  "input_log2_range"))  # fmt: skip
@@ -121,16 +142,21 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=300, help="first seed; 0 to 9 served for tuning")
     parser.add_argument("--budget", type=float, default=300e3)
     parser.add_argument("--steps", type=int, default=3 * Plan().steps)
+    parser.add_argument("--count", choices=list(PRICES), default="left", help="weights: those that are left, or all")
+    parser.add_argument("--quantizer", default="step_range")
+    parser.add_argument("--machine", default="envision", help="yodann takes weights of one bit, envision stores two")
     args = parser.parse_args()
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     rows = []
     for seed in range(args.first, args.first + args.seeds):
-        plan = Plan(steps=args.steps, finetune_steps=1500, knob_rates=RATES, start_bits=START_BITS)
-        rows.append(one_seed(seed, args.budget, plan))
+        plan = Plan(steps=args.steps, finetune_steps=1500, knob_rates=RATES, start_bits=START_BITS,
+                    quantizer=args.quantizer)  # fmt: skip
+        rows.append(one_seed(seed, args, plan))
         print({k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-        with open(HERE / f"{args.budget:.0f}_{args.first}.csv", "w", newline="") as file:
+        named = "" if args.quantizer == "step_range" else f"{args.quantizer}_"
+        with open(HERE / f"{args.budget:.0f}_{named}{args.first}.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
