@@ -118,6 +118,8 @@ def _require_one_source(options: argparse.Namespace) -> None:
         for name in ("input_shape", "data"):
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} is the input of --model; give --model, or leave it out")
+        if options.series:
+            raise ValueError("--series says what --data holds, the input of --model; give both, or leave it out")
     if options.mapping is not None:
         for name in _SAID_BY_FILE:
             if getattr(options, name) is not None:

@@ -18,7 +18,7 @@ from cooptim.network.low_rank import low_rank
 
 def dataset(options: argparse.Namespace) -> Dataset:
     """The data set of --data."""
-    return load_data("digits" if options.data is None else options.data)
+    return load_data("digits" if options.data is None else options.data, series=options.series)
 
 
 def network(options: argparse.Namespace, x: Any, seed: int = 0) -> Network:
@@ -120,6 +120,8 @@ def sample(options: argparse.Namespace) -> Any:
     """One input with its batch axis, of the data set or just the shape and type of --input-shape."""
     if options.input_shape is None:
         return dataset(options).sample
+    if options.series:
+        raise ValueError("--series says what --data holds; --input-shape is taken as it is written: leave --series out")
     if options.data is not None:
         raise ValueError("--data and --input-shape both say what the input is; give one of them")
     match = re.fullmatch(r"([1-9]\d*(?:[x,][1-9]\d*)*)(:int32)?", options.input_shape)

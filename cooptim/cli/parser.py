@@ -74,6 +74,10 @@ def _model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL)
         "y_val), images or rows of tokens, a directory of IDX files, or CIFAR-10's binary version (folder or "
         "cifar-10-binary.tar.gz)",
     )  # fmt: skip
+    parser.add_argument(
+        "--series", action="store_true", help="inputs of three axes in --data's .npz are [n, step, feature], not "
+        "images [n, y, x], to which a channel axis is added",
+    )  # fmt: skip
 
 
 def _rewrites(parser: argparse.ArgumentParser) -> None:

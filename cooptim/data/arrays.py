@@ -28,8 +28,8 @@ def check_images(array: np.ndarray, who: str) -> None:
         )
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise ValueError(
-            f"{who}: shape {array.shape} is no set of images; legal are [n, y, x], [n, y, x, channel] and "
-            "[n, features], none empty"
+            f"{who}: shape {array.shape} is no set of images; legal are [n, y, x], [n, y, x, channel], "
+            "[n, step, feature] of series and [n, features], none empty"
         )
     if found == "floats":
         with np.errstate(over="ignore"):  # beyond float32 is not finite, and is said below
@@ -43,10 +43,11 @@ def check_images(array: np.ndarray, who: str) -> None:
                 raise ValueError(f"{who}: token {extreme} is out of the range of int32; number tokens from 0")
 
 
-def scaled(array: np.ndarray) -> Real[np.ndarray, "n *image"]:
+def scaled(array: np.ndarray, series: bool = False) -> Real[np.ndarray, "n *image"]:
     """Checked inputs as a network sees them: uint8 over 255, floats as they are, both float32; tokens int32.
 
-    Images without a channel axis get one; rows of features and of tokens stay rows.
+    Images without a channel axis get one; rows of features and of tokens stay rows. With `series` what has three axes
+    is [n, step, feature], not [n, y, x], and stays as it is.
     """
     found = kind(array)
     if found == "tokens":
@@ -55,7 +56,7 @@ def scaled(array: np.ndarray) -> Real[np.ndarray, "n *image"]:
         numbers = np.multiply(array, np.float32(1.0 / 255.0), dtype=np.float32)
     else:
         numbers = array.astype(np.float32)
-    return numbers[..., None] if array.ndim == 3 else numbers
+    return numbers[..., None] if array.ndim == 3 and not series else numbers
 
 
 def labels(array: np.ndarray, count: int, who: str) -> Int[np.ndarray, "n"]:

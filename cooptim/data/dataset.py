@@ -1,6 +1,7 @@
 """A labelled image set in three splits, checked when it is built."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Int, Real
@@ -16,7 +17,7 @@ Raw = tuple[np.ndarray, np.ndarray]  # images and labels as they were stored
 class Dataset:
     """Labelled inputs in three splits; validation is part of no other. Labels are 0..classes-1.
 
-    Inputs are images NHWC or rows of features in float32, or rows of tokens in int32.
+    Inputs are images NHWC, series [n, step, feature] or rows of features in float32, or rows of tokens in int32.
 
     Attributes:
       stream: where training batches come from when the training set is not held whole; then x_train and y_train are
@@ -91,23 +92,26 @@ def standardized(dataset: Dataset) -> Dataset:
 
 
 def split_dataset(
-    name: str, train: Raw, test: Raw, val_share: float, seed: int, val: Raw | None = None, classes: int | None = None
-) -> Dataset:
+    name: str, train: Raw, test: Raw, val_share: float, seed: int, val: Raw | None = None, classes: int | None = None,
+    series: bool = False,
+) -> Dataset:  # fmt: skip
     """A checked Dataset from raw arrays; without `val`, validation is cut from the training set, class by class.
 
     Args:
       val_share: share of each class of the training set that becomes validation, in (0, 1).
       seed: of the cut.
       classes: number of classes; default the training labels' highest and one.
+      series: inputs of three axes are [n, step, feature] and get no channel axis.
     """
     if not 0.0 < val_share < 1.0:
         raise ValueError(f"data {name}: val_share {val_share} is out of range; use a share in (0, 1), such as 0.2")
+    ready = functools.partial(scaled, series=series)
     given = {"train": train, "test": test} | ({} if val is None else {"val": val})
     names: dict[str, np.ndarray] = {}
     for split, (x, y) in given.items():
         check_images(x, f"data {name}, x_{split}")
         names[split] = labels(y, len(x), f"data {name}, y_{split}")
-    shapes = {split: scaled(x[:1]).shape[1:] for split, (x, _) in given.items()}
+    shapes = {split: ready(x[:1]).shape[1:] for split, (x, _) in given.items()}
     for split, said in (("test", "test"), ("val", "validation")):
         if shapes.get(split, shapes["train"]) != shapes["train"]:
             raise ValueError(
@@ -126,10 +130,10 @@ def split_dataset(
                 f"the training labels end at {count - 1}" if classes is None else f"{count} classes end at {count - 1}"
             )
             raise ValueError(f"data {name}, y_{split}: label {int(y.max())} is out of range; {why}")
-    x_test, y_test = scaled(test[0]), names["test"]
+    x_test, y_test = ready(test[0]), names["test"]
     if val is not None:
         return Dataset(
-            name, scaled(train[0]), names["train"], scaled(val[0]), names["val"], x_test, y_test, count
+            name, ready(train[0]), names["train"], ready(val[0]), names["val"], x_test, y_test, count
         )  # fmt: skip
     held = validation_mask(names["train"], val_share, seed)
     if not held.any() or held.all():
@@ -137,7 +141,7 @@ def split_dataset(
             f"data {name}: {len(held)} training images leave no validation or no training split; add images"
         )
     (x, y), kept = (train[0], names["train"]), ~held
-    return Dataset(name, scaled(x[kept]), y[kept], scaled(x[held]), y[held], x_test, y_test, count)
+    return Dataset(name, ready(x[kept]), y[kept], ready(x[held]), y[held], x_test, y_test, count)
 
 
 def validation_mask(y: Int[np.ndarray, "n"], share: float, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from cooptim.data.stream import BatchStream, read_whole, restarts
 
 def data_from_batches(
     train: Any, *, test: Any, val: Any = None, train_images: int | None = None, classes: int | None = None,
-    name: str = "batches", val_share: float = 0.2, seed: int = 0,
+    name: str = "batches", val_share: float = 0.2, seed: int = 0, series: bool = False,
 ) -> Dataset:  # fmt: skip
     """A Dataset from sources of (images, labels) batches, such as generators and Grain's loaders.
 
@@ -23,6 +23,7 @@ def data_from_batches(
         `train_images` needs `val`, for images cut from a stream would come by again in training.
       classes: number of classes, where the held labels may not show all of them.
       val_share, seed: of the cut.
+      series: inputs of three axes are [n, step, feature], not images [n, y, x], and get no channel axis.
 
     Raises ValueError that names the split and the batch for what is no labelled image or unlike the rest.
     """
@@ -38,7 +39,7 @@ def data_from_batches(
     held_val = None if val is None else read_whole(val, f"data {name}, val")[:2]
     if not ended and classes is None:
         classes = 1 + max(int(names.max()) for names in (y, held_test[1], (held_val or held_test)[1]))
-    data = split_dataset(name, (x, y), held_test, val_share, seed, held_val, classes)
+    data = split_dataset(name, (x, y), held_test, val_share, seed, held_val, classes, series)
     if ended or not restarts(train):
         return data
-    return dataclasses.replace(data, stream=BatchStream(train, f"data {name}, train", data.classes))
+    return dataclasses.replace(data, stream=BatchStream(train, f"data {name}, train", data.classes, series))

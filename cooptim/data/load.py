@@ -15,7 +15,7 @@ _NPZ_VAL = ("x_val", "y_val")
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int = 0) -> Dataset:
+def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int = 0, series: bool = False) -> Dataset:
     """The data set that `spec` names; the test split is the source's own, validation is cut from its training set.
 
     Args:
@@ -24,9 +24,12 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
         cifar-10-binary.tar.gz as downloaded.
       val_share: share of each class of the training set that becomes validation.
       seed: of that cut.
+      series: an .npz file's inputs of three axes are [n, step, feature], not images [n, y, x], and get no channel axis.
 
-    Raises ValueError for what cannot be read or has wrong shape, dtype or labels.
+    Raises ValueError for what cannot be read or has wrong shape, dtype or labels, and for `series` of another source.
     """
+    if series and (spec == "digits" or not str(spec).endswith(".npz")):
+        raise ValueError(f"data '{spec}': holds images, no series; leave `series` out, or give an .npz file")
     if spec == "digits":
         return _digits(val_share, seed)
     path = pathlib.Path(spec).expanduser()
@@ -43,7 +46,7 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
         return split_dataset("cifar10", *read_cifar10(path), val_share, seed)
     if pickled:
         refuse_pickled(path)
-    return (_idx_directory if path.is_dir() else _npz)(path, val_share, seed)
+    return _idx_directory(path, val_share, seed) if path.is_dir() else _npz(path, val_share, seed, series)
 
 
 def _digits(val_share: float, seed: int) -> Dataset:
@@ -62,7 +65,7 @@ def _digits(val_share: float, seed: int) -> Dataset:
     return split_dataset("digits", (x_train, y_train), (x_test, y_test), val_share, seed)
 
 
-def _npz(path: pathlib.Path, val_share: float, seed: int) -> Dataset:
+def _npz(path: pathlib.Path, val_share: float, seed: int, series: bool) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as stored:
             if not isinstance(stored, np.lib.npyio.NpzFile):
@@ -82,7 +85,7 @@ def _npz(path: pathlib.Path, val_share: float, seed: int) -> Dataset:
         raise ValueError(f"data {path}: {own[0]} without the other; store both of {', '.join(_NPZ_VAL)} or neither")
     train, test = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
     val = (arrays["x_val"], arrays["y_val"]) if own else None
-    return split_dataset(path.stem, train, test, val_share, seed, val)
+    return split_dataset(path.stem, train, test, val_share, seed, val, series=series)
 
 
 def _idx_directory(path: pathlib.Path, val_share: float, seed: int) -> Dataset:

@@ -104,8 +104,8 @@ class BatchStream:
     once; an earlier one starts the source anew.
     """
 
-    def __init__(self, source: Any, who: str, classes: int) -> None:
-        self._source, self._who, self._classes = source, who, classes
+    def __init__(self, source: Any, who: str, classes: int, series: bool = False) -> None:
+        self._source, self._who, self._classes, self._series = source, who, classes, series
         self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
         self._left: list[tuple[np.ndarray, np.ndarray]] = []
         self._place = (0, -1)  # size, next step
@@ -121,7 +121,7 @@ class BatchStream:
             x, y = self._take(size)
             at, self._place = self._place[1], (size, self._place[1] + 1)
             if at == step:
-                return scaled(x), y
+                return scaled(x, self._series), y
 
     def _endless(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for turn in itertools.count():

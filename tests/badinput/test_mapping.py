@@ -102,6 +102,7 @@ OPTIONS = {
     "two sources": ((*NET, "--model", "nets:dense"), ("--network and --model", "give one of --network, --model")),
     "network and mapping": ((*NET, "--mapping", "mine.json"), ("--network and --mapping", "which layers to map")),
     "input without a model": ((*NET, "--input-shape", "8x8x1"), ("--input-shape is the input of --model", "leave")),
+    "series without a model": ((*NET, "--series"), ("--series says what --data holds", "leave it out")),
     "data without a model": (("--data", "digits"), ("--data is the input of --model",)),
     "machine beside a file": (("--mapping", "m.json", "--machine", "tpu_like"), ("--machine: m.json says", "leave")),
     "bits beside a file": (("--mapping", "m.json", "--input-bits", "4"), ("--input-bits: m.json says that", "edit")),

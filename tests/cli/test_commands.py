@@ -39,6 +39,9 @@ def pair(rngs):
 def words(rngs):
     return {"e": jnp.ones((9, 4)), "w": jnp.ones((4, 10))}, lambda params, x: params["e"][x].mean(1) @ params["w"]
 
+def steps(rngs):
+    return {"w": jnp.ones((64, 10))}, lambda params, x: (x @ params["w"]).mean(1)
+
 def broken(rngs):
     raise RuntimeError("no luck")
 
@@ -70,6 +73,14 @@ def test_a_row_of_tokens_is_a_shape_with_a_type(run, here):
     assert (code, err) == (0, "") and "40 MACs" in out  # the mean of six rows of 4, dense 4 x 10
 
 
+def test_series_of_an_npz_reach_the_network_as_they_are(run, here):
+    x, y = np.zeros((40, 6, 64), np.float32), np.arange(40) % 4
+    np.savez(here / "motion.npz", x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
+    code, out, err = run("trace", "--model", "own_nets:steps", "--data", "motion.npz", "--series")
+    assert (code, err) == (0, "") and "3,840 MACs" in out  # six steps of 64 to 10
+    assert run("trace", "--model", "own_nets:steps", "--data", "motion.npz")[0] == 2  # as an image of 6 x 64
+
+
 def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
     shape = ("--model", "own_nets:net", "--input-shape", "8x8x1")
     code, out, err = run("trace", *shape, "--exits", "conv.kernel", "--exit-grid", "2", "--low-rank", "conv.kernel=3")
@@ -99,6 +110,8 @@ def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
         (("--model", "own_nets:broken"), "the factory failed with RuntimeError: no luck"),
         (("--model", "own_nets:number"), "the factory returned int"),
         (("--model", "own_nets:net", "--input-shape", "8x8x3"), r"cannot run on inputs of shape \[8, 8, 3\]"),
+        (("--input-shape", "8x8x1", "--series"), "--series says what --data holds; .* leave --series out"),
+        (("--data", "digits", "--series"), "'digits': holds images, no series"),
         (("--input-shape", "8xx"), "write sizes without the batch"),
         (("--input-shape", "8:int8"), "or 128:int32 for a row of tokens"),
         (("--input-shape", "8x8x1", "--data", "digits"), "give one of them"),

@@ -86,6 +86,22 @@ def test_npz_keeps_floats_and_channels_as_they_are(tmp_path):
     assert data.image_shape == (2, 4, 3) and np.array_equal(data.x_test, x[:9].astype(np.float32))
 
 
+def test_series_of_three_axes_get_no_channel_axis(tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 5, 4))
+    path = _write_npz(tmp_path / "motion.npz", x_train=x, x_test=x[:9])
+    found, images = load_data(path, series=True), load_data(path)
+    assert found.image_shape == (5, 4) and images.image_shape == (5, 4, 1)
+    assert np.array_equal(found.x_train[..., None], images.x_train)
+    flat = _write_npz(tmp_path / "flat.npz", x_train=x[:, 0], x_test=x[:9, 0])
+    assert load_data(flat, series=True).image_shape == (4,)
+
+
+@pytest.mark.parametrize("source", ["digits", "fashion-mnist", "cifar-10-binary.tar.gz"])
+def test_series_come_from_npz_files_alone(source):
+    with pytest.raises(ValueError, match=f"'{source}': holds images, no series; leave `series` out"):
+        load_data(source, series=True)
+
+
 @pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (bytes, "")])
 def test_idx_directory_reads_gzipped_and_plain_files(tmp_path, pack, suffix):
     data = load_data(_write_idx(tmp_path / "set", pack, suffix))

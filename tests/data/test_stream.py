@@ -225,3 +225,14 @@ def test_a_given_validation_set_is_kept_and_the_training_set_not_cut(tmp_path):
         np.savez(tmp_path / "w.npz", **{k: v for k, v in (arrays | change).items() if v is not None})
         with pytest.raises(ValueError, match=words):
             load_data(tmp_path / "w.npz")
+
+
+def test_batches_of_series_get_no_channel_axis_held_or_streamed():
+    def motion():
+        return (np.ones((6, 2, 3), np.float32), np.arange(6) % 3)
+
+    held = data_from_batches([motion(), motion()], test=motion(), series=True)
+    assert held.batch(0, 0, 4)[0].shape == (4, 2, 3) and held.x_test.shape == (6, 2, 3)
+    endless = lambda: itertools.repeat(motion())  # noqa: E731
+    streamed = data_from_batches(endless, test=motion(), val=motion(), train_images=6, series=True)
+    assert streamed.stream is not None and streamed.batch(0, 3, 4)[0].shape == (4, 2, 3)
