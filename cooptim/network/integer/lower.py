@@ -1,6 +1,7 @@
 """From a traced network and a design to an integer network, by abstract interpretation of the network's own jaxpr."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from cooptim.network.trace import Network
 from cooptim.relax.method import PLAIN
 
 __all__ = ["IntegerOptions", "integer_network"]
-OUTPUT_BITS = 24  # of results whose channels have steps of their own
+OUTPUT_BITS = 24  # of results with offsets or a step a channel
 LOWERED = (
     "products with and additions of constants, max and min with constants, additions of two values, pooling, "
     "sums, reshape, transpose, slice, pad and concatenate"
@@ -243,17 +244,23 @@ class _Lowering:
         return [self._output(v) for v in dict.fromkeys(wanted)]
 
     def _output(self, v: Value) -> Output:
-        """Plain integers: at the accumulators' step where all channels share one, else in OUTPUT_BITS."""
+        """Plain integers: the accumulators where nothing is added, else in OUTPUT_BITS or the accumulators' own.
+
+        A bias is rarely a multiple of the accumulators' step, which is coarse behind words of few bits: where all
+        channels share that step, it is halved as often as OUTPUT_BITS hold, which keeps the accumulators exact.
+        """
         v = self.build.integers(v)
         limit = 2**31 - 1
         if is_plain(v):
             return Output(v.node, v.scale.item())
+        finest = magnitude(v) / (2 ** (OUTPUT_BITS - 1) - 1)
         if v.scale.size == 1 and v.scale.item() > 0:
-            step = v.scale.item()
+            room = math.floor(math.log2(v.scale.item() / finest)) if finest > 0.0 else 0
+            step = v.scale.item() / 2.0 ** max(0, min(room, self.options.multiplier_bits - 1))
         else:
             # Not finer than the multiplier can tell the channels' steps apart.
             coarse = float(np.abs(v.scale).max()) / (2**self.options.multiplier_bits - 1)
-            step = max(magnitude(v) / (2 ** (OUTPUT_BITS - 1) - 1), coarse) or 1.0
+            step = max(finest, coarse) or 1.0
         return Output(self.build.at_step(v, step, -limit, limit).node, step)
 
 
