@@ -58,8 +58,8 @@ EXPORT = """Writes accelerator, workload and mapping files of another tool and a
 `cooptim validate --with` replays them and compares. FILE is what `cooptim map --out` wrote, or a golden file."""
 INTEGER = """Writes the final network of a run as integer.json and integer.npz: integer weights, accumulators and
 fixed-point requantization, with normalizations folded in; `cooptim.integer` runs it with numpy alone. Prints the
-accuracy of the float function and of the integers on the test set. --model, --data, --exits and --low-rank are
-those of the run."""
+accuracy of the float function and of the integers on the test set. --model, --data, --series, --machine, --exits and
+--low-rank are those of the run."""
 REPORT = "Prints the tables of a directory that `cooptim optimize --out` or `cooptim pareto --out` wrote."
 
 

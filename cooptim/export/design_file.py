@@ -98,7 +98,10 @@ def load_design(
     for i, (name, layer) in enumerate(zip(workload.names, layers, strict=True)):
         who = f"{path}, layer {name}"
         if layer["mode"] not in mode_names:
-            raise ValueError(f"{who}: mode {layer['mode']!r} is not one of {machine.name}; use {', '.join(mode_names)}")
+            raise ValueError(
+                f"{who}: mode {layer['mode']!r} is not one of {machine.name}; use {', '.join(mode_names)}"
+                f"{_made_for(content, machine)}"
+            )
         modes[i, mode_names.index(layer["mode"])] = 1.0
         shares[i, _row(who, layer, table, i)] = 1.0
     buffer_bits: Any = content.get("buffer_bits")
@@ -121,8 +124,14 @@ def load_design(
     if broken:
         more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
         said = "; ".join(map(_said_of, broken[:_NAMED]))
-        raise ValueError(f"{path}: not buildable on {machine.name}: {said}{more}")
+        raise ValueError(f"{path}: not buildable on {machine.name}: {said}{more}{_made_for(content, machine)}")
     return design
+
+
+def _made_for(content: Mapping[str, Any], machine: Machine) -> str:
+    """The end of a message about a design that another machine was chosen for."""
+    other = content.get("machine")
+    return "" if other == machine.name else f" (the file is of machine {other!r}: give that one)"
 
 
 def _said_of(fault: Fault) -> str:

@@ -91,6 +91,18 @@ def test_a_wrong_design_file_is_refused_with_what_is_legal(saved, tmp_path, laye
         _load(_changed(saved, tmp_path, layer, **changes))
 
 
+def test_a_design_that_does_not_fit_says_which_machine_it_was_made_for(saved, tmp_path):
+    for layer, changes in (("fc.kernel", {"mode": "1x12b"}), ("fc.kernel", {"freq_ghz": 2.0})):
+        own = _changed(saved, tmp_path, layer, **changes)
+        with pytest.raises(ValueError, match="layer") as same:
+            _load(own)
+        assert "the file is of machine" not in str(same.value)
+        content = json.loads(own.read_text()) | {"machine": "yodann"}
+        own.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"envision.* \(the file is of machine 'yodann': give that one\)$"):
+            _load(own)
+
+
 def test_a_missing_field_and_a_wrong_density_are_named(saved, tmp_path):
     content = json.loads(saved.read_text())
     del content["layers"]["fc.kernel"]["supply_v"]
