@@ -3,46 +3,17 @@
 import getpass
 import os
 import pathlib
-import sys
 import tempfile
-import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # warm loads of the compilation cache log machine features
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
-from beartype import BeartypeConf, beartype
-from beartype.roar import BeartypeDecorHintPep3119Exception
-from jaxtyping import install_import_hook
 
-_register_dataclass = jax.tree_util.register_dataclass
+from tests.checked import install
 
-
-def _register_unchecked(nodetype, *args, **kwargs):
-    """jax builds registered dataclasses with batched, abstract and dummy leaves: their fields are not checked."""
-    registered = _register_dataclass(nodetype, *args, **kwargs)
-    nodetype.__no_type_check__ = True
-    return registered
-
-
-# Before anything imports cooptim: every annotated shape and dtype is checked at every call of every function.
-jax.tree_util.register_dataclass = _register_unchecked
-_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a legal float, as everywhere in Python
-
-
-def _checked(function):
-    """`function` with its arguments checked, or itself where a hint, such as a plain Protocol, cannot be checked."""
-    try:
-        return _beartype(function)
-    except BeartypeDecorHintPep3119Exception:
-        return function
-
-
-_checker = types.ModuleType("cooptim_checker")  # the hook names its checker by module
-_checker.checked = _checked
-sys.modules["cooptim_checker"] = _checker
-install_import_hook("cooptim", "cooptim_checker.checked")
+install()  # before anything imports cooptim
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

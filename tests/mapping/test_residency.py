@@ -25,6 +25,8 @@ from cooptim.mapping.tiers import tier_count
 from cooptim.workload import Bounds, Layer, Workload
 from cooptim.workload.graph import facts
 
+pytestmark = pytest.mark.unoptimized
+
 PLAIN = dataclasses.replace(HARDWARE, pack="none")
 OUT = ("read_to_low", "write_from_low")
 BOTH = (*OUT, "read_to_high", "write_from_high")

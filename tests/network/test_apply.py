@@ -96,6 +96,7 @@ def test_untouched_network_equals_the_original_to_the_last_bit(factory, shape, t
         assert float(jnp.max(jnp.abs(a - b))) <= 1e-6 * float(jnp.max(jnp.abs(a)))
 
 
+@pytest.mark.unoptimized
 def test_callers_model_never_changes():
     model, x = examples.digits_cnn(nnx.Rngs(0)), normal(1, 4, 8, 8, 1).astype(jnp.float32)
     before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
@@ -314,6 +315,7 @@ def test_custom_gradient_that_hides_an_operand_is_refused_by_name():
         trace(lambda p, x: hidden(x, p["w"]), {"w": normal(0, 6, 4)}, X)
 
 
+@pytest.mark.unoptimized
 def test_densities_pull_on_steps_thresholds_and_weights():
     net = trace(two_layers, PARAMS, X)
     knobs = design(2, threshold=0.3, weight_step=0.25, weight_range=1.75)
@@ -402,6 +404,7 @@ def test_threshold_zero_has_a_finite_gradient_in_float32():
     assert jnp.isfinite(jax.grad(loss)(jnp.zeros(2))).all()
 
 
+@pytest.mark.unoptimized
 def test_gradients_of_a_first_layer_agree_whether_or_not_its_image_moves():
     params, x = {"w": normal(0, 3, 3, 2, 4)}, normal(1, 3, 6, 6, 2)
 
@@ -451,6 +454,7 @@ def test_observation_finds_extrema_over_trips_and_layers():
     np.testing.assert_allclose([seen.input_min[0], seen.input_max[0]], [x.min(), x.max()])
 
 
+@pytest.mark.unoptimized
 def test_random_streams_are_reseeded_by_a_key_and_carried_without_one():
     model = Recurrent(nnx.Rngs(0))
     x = normal(1, 4, 6, 5).astype(jnp.float32)
@@ -466,6 +470,7 @@ def test_random_streams_are_reseeded_by_a_key_and_carried_without_one():
     assert not equal_bits(d, e)  # the counters went on
 
 
+@pytest.mark.unoptimized
 def test_linen_state_and_dropout_go_through_apply():
     class Model(linen.Module):
         @linen.compact
@@ -525,6 +530,7 @@ def test_numpy_images_of_another_precision_are_taken_as_jax_takes_them():
     assert y.dtype == jnp.float32
 
 
+@pytest.mark.unoptimized
 def test_sweep_over_designs_maps():
     net = trace(two_layers, PARAMS, X)
     base = design(2)

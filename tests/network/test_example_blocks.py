@@ -16,7 +16,7 @@ from cooptim.design.knobs import free_phase
 from cooptim.network import examples
 from cooptim.network.examples import DenseNet, InceptionNet, LSTMClassifier, VisionTransformer, XceptionNet
 
-pytestmark = pytest.mark.float32
+pytestmark = [pytest.mark.float32, pytest.mark.unoptimized]
 
 
 def conv(c, k, pixels, taps):
