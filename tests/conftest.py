@@ -1,5 +1,6 @@
 """Set-up of the test run: float64, shape and type checks of the whole package, a persistent compilation cache."""
 
+import gc
 import getpass
 import os
 import pathlib
@@ -14,6 +15,8 @@ import pytest
 from tests.checked import install
 
 install()  # before anything imports cooptim
+
+gc.set_threshold(20_000, 20, 20)  # by default a twentieth of the time of tests goes into looking for cycles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
