@@ -3,6 +3,7 @@
 import os
 import pathlib
 import zipfile
+from typing import NoReturn
 
 import numpy as np
 
@@ -28,9 +29,9 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
 
     Raises ValueError for what cannot be read or has wrong shape, dtype or labels, and for `series` of another source.
     """
-    if series and (spec == "digits" or not str(spec).endswith(".npz")):
-        raise ValueError(f"data '{spec}': holds images, no series; leave `series` out, or give an .npz file")
     if spec == "digits":
+        if series:
+            _refuse_series(spec)
         return _digits(val_share, seed)
     path = pathlib.Path(spec).expanduser()
     if not path.is_dir() and not path.is_file():
@@ -42,11 +43,17 @@ def load_data(spec: str | os.PathLike[str], *, val_share: float = 0.2, seed: int
         cifar, pickled = is_cifar10(path), is_pickled(path)
     except OSError as error:
         raise ValueError(f"data {path}: cannot be read ({error.strerror}); check its permissions") from None
+    if series and (cifar or (path.is_dir() and not pickled)):
+        _refuse_series(spec)
     if cifar:
         return split_dataset("cifar10", *read_cifar10(path), val_share, seed)
     if pickled:
         refuse_pickled(path)
     return _idx_directory(path, val_share, seed) if path.is_dir() else _npz(path, val_share, seed, series)
+
+
+def _refuse_series(spec: str | os.PathLike[str]) -> NoReturn:
+    raise ValueError(f"data '{spec}': holds images, no series; leave `series` out, or give an .npz file")
 
 
 def _digits(val_share: float, seed: int) -> Dataset:

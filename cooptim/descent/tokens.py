@@ -1,4 +1,7 @@
-"""Whether a network knows every token of its data: what it looks up out of range is NaN, and training runs away."""
+"""Whether a network knows every token of its data: what it looks up out of range is NaN, and training runs away.
+
+That is so of `nnx.Embed` and `jnp.take`; `table[x]` takes the last row instead, which nothing here can tell.
+"""
 
 import jax
 import jax.numpy as jnp

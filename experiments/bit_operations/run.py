@@ -7,7 +7,8 @@ sign times a scale a layer (XNOR-Net), are `--quantizer xnor`, on a chip that ta
 the test set is looked at once a seed. Usage:
     python experiments/bit_operations/run.py [--seeds 5] [--first 300] [--budget 300000] [--steps N]
         [--count {left,all}] [--quantizer NAME] [--machine NAME]
-Writes BUDGET_FIRST.csv (BUDGET_QUANTIZER_FIRST.csv for another quantizer) beside this file and prints the summary.
+Writes BUDGET_FIRST.csv (BUDGET_all_xnor_FIRST.csv where count or quantizer are others) beside this file and prints the
+summary.
 """
 
 import argparse
@@ -155,8 +156,8 @@ def main() -> None:
                     quantizer=args.quantizer)  # fmt: skip
         rows.append(one_seed(seed, args, plan))
         print({k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-        named = "" if args.quantizer == "step_range" else f"{args.quantizer}_"
-        with open(HERE / f"{args.budget:.0f}_{named}{args.first}.csv", "w", newline="") as file:
+        other = [name for name in (args.count, args.quantizer) if name not in ("left", "step_range")]
+        with open(HERE / f"{'_'.join([f'{args.budget:.0f}', *other, str(args.first)])}.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -96,10 +96,15 @@ def test_series_of_three_axes_get_no_channel_axis(tmp_path):
     assert load_data(flat, series=True).image_shape == (4,)
 
 
-@pytest.mark.parametrize("source", ["digits", "fashion-mnist", "cifar-10-binary.tar.gz"])
-def test_series_come_from_npz_files_alone(source):
-    with pytest.raises(ValueError, match=f"'{source}': holds images, no series; leave `series` out"):
-        load_data(source, series=True)
+def test_series_come_from_npz_files_alone_whatever_their_name(tmp_path):
+    folder, packed = _write_idx(tmp_path / "mnist"), tmp_path / "cifar-10-binary.tar.gz"
+    packed.write_bytes(gzip.compress(b""))
+    for source in ("digits", folder, packed):
+        with pytest.raises(ValueError, match=f"'{source}': holds images, no series; leave `series` out"):
+            load_data(source, series=True)
+    x = np.ones((30, 5, 4))
+    named = _write_npz(tmp_path / "motion.npz", x_train=x, x_test=x[:9]).rename(tmp_path / "MOTION.NPZ")
+    assert load_data(named, series=True).image_shape == (5, 4)
 
 
 @pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (bytes, "")])
