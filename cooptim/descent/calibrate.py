@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.compile import compiled
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.clusters import with_clusters
-from cooptim.descent.compile import compiled
 from cooptim.descent.faults import safe_machine
 from cooptim.descent.polish import polished
 from cooptim.descent.price import Pricer

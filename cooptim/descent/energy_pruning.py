@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cooptim.compile import compiled
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import CostReport
-from cooptim.descent.compile import compiled
 from cooptim.descent.pruning import prunable
 from cooptim.descent.retrain import Masks
 from cooptim.design.design import Design

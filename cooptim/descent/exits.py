@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from cooptim.descent.compile import compiled
+from cooptim.compile import compiled
 from cooptim.descent.finalize import Limits
 from cooptim.descent.stages import reach, without_exits
 from cooptim.descent.task import Task

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from cooptim.descent.compile import compiled
+from cooptim.compile import compiled
 from cooptim.descent.faults import Faults
 from cooptim.descent.running import at_rest
 from cooptim.descent.stages import decided

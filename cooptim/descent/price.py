@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.compile import compiled
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import CostReport
-from cooptim.descent.compile import compiled
 from cooptim.design.design import Design
 from cooptim.design.space import DesignSpace
 from cooptim.network.stats import Stats

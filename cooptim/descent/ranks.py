@@ -12,9 +12,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from cooptim.compile import compiled
 from cooptim.cost.evaluate import evaluate
 from cooptim.data import Dataset
-from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import penalty, raise_multipliers, travelling
 from cooptim.descent.retrain import Lesson, Trainer, free_weights
 from cooptim.design.legal import snap

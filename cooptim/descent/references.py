@@ -5,8 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from cooptim.compile import compiled
 from cooptim.descent.assign import assign_hardware
-from cooptim.descent.compile import compiled
 from cooptim.descent.polish import polished
 from cooptim.descent.price import Pricer
 from cooptim.descent.result import Priced

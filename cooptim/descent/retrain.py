@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from cooptim.compile import compiled
 from cooptim.data import Dataset
 from cooptim.data.augment import augmentation
-from cooptim.descent.compile import compiled
 from cooptim.descent.measure import Measure
 from cooptim.descent.teacher import TeacherLogits, lesson_logits, taught_loss
 from cooptim.network.trace import Network

@@ -10,9 +10,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from cooptim.compile import compiled
 from cooptim.cost.evaluate import evaluate
 from cooptim.data.augment import Augmentation
-from cooptim.descent.compile import compiled
 from cooptim.descent.constraint import Budgets, excess, penalty, raise_multipliers
 from cooptim.descent.faults import Faults
 from cooptim.descent.stages import stage_shares, staged_loss

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.compile import compiled
 from cooptim.data import Dataset, batch_indices
 from cooptim.data.augment import augmentation
 from cooptim.descent.clusters import label_bits, with_clusters
-from cooptim.descent.compile import compiled
 from cooptim.descent.faults import Faults, faults_of, safe_machine
 from cooptim.descent.measure import Measure
 from cooptim.descent.plan import Plan

@@ -12,8 +12,8 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from cooptim.compile import compiled
 from cooptim.data import Dataset
-from cooptim.descent.compile import compiled
 from cooptim.descent.stages import last_stage, staged_mean
 from cooptim.network.trace import Network
 

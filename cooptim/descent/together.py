@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.compile import compiled
 from cooptim.descent.checkpoint import Checkpoints, is_key
-from cooptim.descent.compile import compiled
 from cooptim.descent.loop import (
     EVERY,
     Progress,

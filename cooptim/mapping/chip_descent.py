@@ -26,6 +26,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from cooptim.compile import compiled_once
 from cooptim.hardware.chip import Chip, Ranges, chip_area_mm2, chip_leakage_mw, chip_ranges, with_chip
 from cooptim.hardware.hierarchy import Hierarchy, Memory
 from cooptim.mapping.continuous import RelaxedPrice, footprints, relaxed_price
@@ -303,10 +304,6 @@ def _worst(excess: AbstractMapping[str, Any]) -> Any:
     return jnp.max(jnp.concatenate([jnp.full(1, -jnp.inf), *(jnp.ravel(x) for x in excess.values())]))
 
 
-# Compiling outweighs running: half the CPU-seconds at level 0, for steps that take twice as long.
-@functools.partial(
-    jax.jit, static_argnames=("task", "starts", "steps"), compiler_options={"xla_backend_optimization_level": 0}
-)
 def _descend(key: Any, rate: Any, *, task: _Task, starts: int, steps: int) -> tuple[ChipKnobs, RelaxedChip, Any]:
     loads, goal = task.loads, task.goal
     adam = optax.adam(optax.cosine_decay_schedule(rate, steps))  # 0 at the end: the last chip is that of the last knobs
@@ -343,6 +340,12 @@ def _descend(key: Any, rate: Any, *, task: _Task, starts: int, steps: int) -> tu
     return found
 
 
+# Compiling outweighs running, though steps take twice as long without optimizations.
+@functools.cache
+def _program() -> Any:
+    return compiled_once(_descend, static_argnames=("task", "starts", "steps"))
+
+
 def descend_chips(
     loads: Loads,
     machine: Hierarchy,
@@ -359,7 +362,7 @@ def descend_chips(
     """
     require_free(machine)
     task = _Task(loads, machine, goal, rules)
-    knobs, chips, trace = _descend(jax.random.key(seed), rate, task=task, starts=starts, steps=steps)
+    knobs, chips, trace = _program()(jax.random.key(seed), rate, task=task, starts=starts, steps=steps)
     costs = [log_cost(e, t, loads.weights, goal) for e, t in zip(chips.energy_pj, chips.latency_ns, strict=True)]
     excess = np.array([float(_worst({k: x[i] for k, x in chips.excess.items()})) for i in range(starts)])
     return DescendedChips(knobs, chips, np.array(costs), excess, np.asarray(trace))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from cooptim.compile import compiled_once
 from cooptim.hardware.hierarchy import Hierarchy
 from cooptim.mapping.continuous import RelaxedPrice, relaxed_price
 from cooptim.mapping.rules import HARDWARE, Rules
@@ -83,7 +84,6 @@ class _Static:
         return machine
 
 
-@functools.partial(jax.jit, static_argnames=("static", "rules", "objective", "starts", "steps"))
 def _descend(
     key: Any,
     stack: Stack,
@@ -134,6 +134,12 @@ def _descend(
     return jax.vmap(one)(jax.random.split(key, starts))
 
 
+# With all optimizations 300 steps take 0.4 CPU-s less and compiling 11 more.
+@functools.cache
+def _program() -> Any:
+    return compiled_once(_descend, static_argnames=("static", "rules", "objective", "starts", "steps"))
+
+
 def descend_tilings(
     stack: Stack,
     machine: Hierarchy,
@@ -154,7 +160,7 @@ def descend_tilings(
     if objective not in ("energy", "edp"):
         raise ValueError(f"objective '{objective}' is unknown; use one of energy, edp")
     static = _Static(machine)
-    found = _descend(
+    found = _program()(
         jax.random.key(seed), stack, static.finite(machine), rate,
         static=static, rules=rules, objective=objective, starts=starts, steps=steps,
     )  # fmt: skip

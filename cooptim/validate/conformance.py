@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cooptim.compile import compiled_once
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import CostReport
-from cooptim.descent.compile import compiled_once
 from cooptim.design.design import Design
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace

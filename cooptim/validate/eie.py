@@ -12,9 +12,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from cooptim.compile import compiler_options
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import CostReport
-from cooptim.descent.compile import compiler_options
 from cooptim.design.design import Design
 from cooptim.hardware.load import MachineFile, load_machine_file
 from cooptim.hardware.load_imbalance import stored_entries

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "cooptim"
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("units", "shapes", "data", "integer"),
+    ("units", "shapes", "compile", "data", "integer"),
     ("workload", "hardware", "relax"),
     ("mapping",),
     ("design", "network"),

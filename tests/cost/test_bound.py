@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.bound import bound_factors, energy_bound_pj
 from cooptim.cost.evaluate import evaluate
-from cooptim.descent.compile import compiled_once
 from cooptim.hardware.dvafs import clock_on_grid, critical_path, max_clock_ghz, supply_grid
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.intervals import design_on, influences, ranking, spread
-from cooptim.descent.compile import compiled_once
 from cooptim.hardware.intervals import draw_machines, drawn_numbers
 from cooptim.hardware.load import MachineFile, load_machine_file, machine_names
 from cooptim.hardware.restate import in_other_units

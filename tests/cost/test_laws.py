@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
-from cooptim.descent.compile import compiled_once
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Stats
 from cooptim.workload import Workload

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.report import COMPONENTS
-from cooptim.descent.compile import compiled_once
 from cooptim.hardware import Switching, load_machine
 from cooptim.mapping.frontier import tilings
 from tests.cost.cases import CROWDED, MACHINES, SYSTOLIC, WORKLOADS, as_design, random_choice

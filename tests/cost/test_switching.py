@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.evaluate import evaluate
 from cooptim.cost.switching import changes
-from cooptim.descent.compile import compiled_once
 from cooptim.hardware import Switching
 from cooptim.mapping.frontier import tilings
 from tests.cost.cases import DIGITS, MACHINES, as_design, random_choice

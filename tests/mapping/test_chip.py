@@ -196,9 +196,9 @@ def descended(loads):
 def test_a_descent_is_traced_once_lowers_its_loss_and_keeps_within_its_budget(loads, descended):
     assert np.all(descended.chips.area_mm2 < TIGHT.area_mm2 * 1.03)
     assert np.all(descended.trace[:, -1, 0] < descended.trace[:, 0, 0] - 1.0)
-    traced = chip_descent._descend._cache_size()
+    traced = chip_descent._program()._cache_size()
     again = descend_chips(loads, FREE, TIGHT, starts=4, steps=200, seed=1)
-    assert chip_descent._descend._cache_size() == traced
+    assert chip_descent._program()._cache_size() == traced
     assert not np.allclose(again.log_cost, descended.log_cost)
 
 

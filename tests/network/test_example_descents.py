@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 import cooptim
+from cooptim import compile
 from cooptim.data.dataset import Dataset
-from cooptim.descent import compile
 from cooptim.descent.plan import KnobRates, Plan
 from cooptim.design.legal import violations
 from cooptim.design.space import DesignSpace

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cooptim.descent.compile import compiled_once
+from cooptim.compile import compiled_once
 from cooptim.hardware.datapath import Datapath, Mode
 from cooptim.hardware.mechanisms.effect import LayerPoint
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cooptim.compile import compiled_once
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.cost.evaluate import evaluate
-from cooptim.descent.compile import compiled_once
 from cooptim.design.legal import snap, violations
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.load import MachineError, load_machine_file

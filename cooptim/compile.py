@@ -1,4 +1,4 @@
-"""How the programs of a run are compiled: on a CPU, compiling outweighs short training."""
+"""How programs are compiled: on a CPU, compiling outweighs short training and descents of tilings."""
 
 import functools
 from collections.abc import Callable
@@ -39,6 +39,6 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     return jax.jit(function, compiler_options=compiler_options(), **options)
 
 
-def compiled_once(function: Callable[..., Any]) -> Any:
-    """`jax.jit(function)` for a program that runs a few times: compiled with the least effort."""
-    return jax.jit(function, compiler_options=compiler_options(once=True))
+def compiled_once(function: Callable[..., Any], **options: Any) -> Any:
+    """`jax.jit(function, **options)` for a program that runs a few times: compiled with the least effort."""
+    return jax.jit(function, compiler_options=compiler_options(once=True), **options)
