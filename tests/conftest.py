@@ -12,9 +12,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from tests.checked import install
+from tests import checked, compiling
 
-install()  # before anything imports cooptim
+checked.install()  # before anything imports cooptim
 
 gc.set_threshold(20_000, 20, 20)  # by default a twentieth of the time of tests goes into looking for cycles
 
@@ -32,10 +32,23 @@ def _precision(request):
     """float64 everywhere; tests marked `float32` run as a user's program does."""
     wide = request.node.get_closest_marker("float32") is None
     jax.config.update("jax_enable_x64", wide)
-    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("unoptimized") is not None)
     yield
     jax.config.update("jax_enable_x64", True)  # as fixtures of modules and sessions, set up before this one, are made
-    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiling():
+    compiling.install()
+    compiling.few_optimizations("small")
+
+
+@pytest.fixture(autouse=True)
+def _optimizations(request):
+    """Few for small programs; in tests marked `unoptimized` for all, in tests marked `optimized` for none."""
+    asked = [name for name in ("optimized", "unoptimized") if request.node.get_closest_marker(name)]
+    compiling.few_optimizations({"optimized": "none", "unoptimized": "all"}[asked[0]] if asked else "small")
+    yield
+    compiling.few_optimizations("small")
 
 
 @pytest.fixture(scope="session")

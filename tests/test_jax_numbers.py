@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+pytestmark = pytest.mark.optimized
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
