@@ -74,32 +74,33 @@ def test_tiers_put_memories_side_by_side():
 
 @pytest.mark.parametrize("rules", [HARDWARE, ZIGZAG], ids=lambda r: r.name)
 def test_at_whole_factors_energy_and_tiles_are_those_of_the_exact_price(machine, rules):
-    """40 random mappings a machine, packing off."""
+    """40 random mappings a machine side by side, packing off."""
     rng, spatial = random.Random(7), SPATIAL[machine.name]
     nest, slots = unrolled("l", SHAPE, spatial, machine), tier_count(machine)
     plain = dataclasses.replace(rules, pack="none")
-    stack = stack_of.stack_layers(["l"], [SHAPE], [1.0], [nest])
-    compared = 0
-    while compared < 40:
+    drawn = []
+    while len(drawn) < 40:
         factors = _random_factors(rng, _temporal(nest), slots)
         stay = [rng.randrange(3) for _ in range(slots)]
-        if not all(_moving_first(factors, OPERANDS[s], k) for k, s in enumerate(stay)):
-            continue
-        mapping = even.even_mapping(factors, np.array(stay), spatial, machine)
+        if all(_moving_first(factors, OPERANDS[s], k) for k, s in enumerate(stay)):
+            drawn.append((factors, np.array(stay)))
+    names = [str(n) for n in range(len(drawn))]
+    stack = stack_of.stack_layers(names, [SHAPE] * 40, [1.0] * 40, [nest] * 40)
+    tile = stack_of.Tiling(
+        jnp.asarray(np.log(np.stack([factors for factors, _ in drawn], axis=-1))),
+        jnp.asarray(np.log(stack.unroll)),
+        jnp.asarray(np.stack([np.eye(3)[stay] for _, stay in drawn], axis=-1)),
+    )
+    found = jax.tree.map(np.asarray, dataclasses.asdict(continuous.relaxed_price(tile, stack, machine, plain)))
+    for n, (factors, stay) in enumerate(drawn):
+        mapping = even.even_mapping(factors, stay, spatial, machine)
         exact = price(nest_of("l", SHAPE, mapping, machine), SHAPE, machine, plain)
-        tile = stack_of.Tiling(
-            jnp.log(factors[..., None].astype(float)),
-            jnp.log(stack.unroll),
-            jax.nn.one_hot(jnp.array(stay), 3)[..., None],
-        )
-        found = continuous.relaxed_price(tile, stack, machine, plain)
         for key, value in exact.transfer_pj.items():
-            assert float(found.transfer_pj[key][0]) == pytest.approx(float(value), rel=1e-9, abs=1e-9), key
-        assert float(found.energy_pj[0]) == pytest.approx(float(exact.energy_pj), rel=1e-9)
+            assert found["transfer_pj"][key][n] == pytest.approx(float(value), rel=1e-9, abs=1e-9), key
+        assert found["energy_pj"][n] == pytest.approx(float(exact.energy_pj), rel=1e-9)
         for name, parts in demand_bits(exact, SHAPE, machine).items():
-            assert float(found.tile_bits[name][0]) == pytest.approx(sum(parts.values()), rel=1e-9)
-        assert float(found.steps[0]) == pytest.approx(float(exact.cycles.temporal))
-        compared += 1
+            assert found["tile_bits"][name][n] == pytest.approx(sum(parts.values()), rel=1e-9)
+        assert found["steps"][n] == pytest.approx(float(exact.cycles.temporal))
 
 
 def test_factors_multiply_to_the_bound_and_units_stay_in_the_array(machine):
