@@ -5,8 +5,21 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 KNOBS = ("weight_bits", "weight_step", "weight_range", "threshold", "input_bits", "input_step", "input_range")
+
+
+class Recurrent(nnx.Module):
+    """An LSTM with dropout before it, and a head."""
+
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.3, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(5, 8, rngs=rngs))
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.rnn(self.drop(x))[:, -1])
 
 
 def design(layers, signed=True, **fields):
