@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cooptim.compile import compiled_once
 from cooptim.design.design import Operands
 from cooptim.export.integer_file import save_integer
 from cooptim.integer import load_integer, outputs, predict, values
@@ -113,7 +114,7 @@ def lowered(model, shape, weight_bits=6.0, input_bits=7.0, inputs=INPUTS, option
     """(network, design, inputs, integer network); params as the model holds them."""
     x = jax.random.uniform(jax.random.key(1), (inputs, *shape), jnp.float32, -1.0, 1.0)
     network = trace(model, x[:1])
-    seen = jax.jit(lambda x: network.observe(network.params, network.state, x))(x[:64])
+    seen = compiled_once(lambda x: network.observe(network.params, network.state, x))(x[:64])
     weight_range = np.asarray(seen.weight_max)
     input_range, signed = np.asarray(np.maximum(-seen.input_min, seen.input_max)), np.asarray(seen.signed(), np.float32)
     design = Operands(
@@ -143,7 +144,7 @@ def test_integers_equal_the_float32_function_and_follow_apply(kind):
     assert all(np.issubdtype(a.dtype, np.integer) for a in ours[1:])
     # The function under the unrounded design, from the user's own program: rounding differs, nothing else does.
     some = x[:1000]
-    y = jax.jit(lambda x: network.apply(network.params, network.state, x, design)[0])(some)
+    y = compiled_once(lambda x: network.apply(network.params, network.state, x, design)[0])(some)
     y, p = np.asarray(y, np.float64), ours[integer.outputs[0].node][:1000] * integer.outputs[0].step
     assert p.shape == y.shape
     spread = y.std(axis=0).mean()
@@ -239,6 +240,14 @@ def test_accumulators_that_do_not_fit_are_refused_by_layer():
     assert outputs(wide, np.asarray(x))[0].shape == (8, 5)  # integers go on
 
 
+@pytest.fixture(scope="module")
+def small():
+    """The integers of a dense layer of four inputs and its head."""
+    with jax.enable_x64(False):  # fixtures of modules are made in float64
+        model = Body({"a": nnx.Linear(4, 4, rngs=nnx.Rngs(0))}, lambda m, x: nnx.relu(m.a(x)), 4)
+        return lowered(model, (4,), inputs=8)[-1]
+
+
 def broken(change):
     def make(folder):
         path = folder / "integer.json"
@@ -265,9 +274,8 @@ def broken(change):
         (lambda folder: (folder / "integer.json").unlink(), "cannot be read"),
     ],
 )
-def test_a_spoiled_file_is_refused_by_name(tmp_path, spoil, words):
-    model = Body({"a": nnx.Linear(4, 4, rngs=nnx.Rngs(0))}, lambda m, x: nnx.relu(m.a(x)), 4)
-    save_integer(tmp_path, lowered(model, (4,), inputs=8)[-1])
+def test_a_spoiled_file_is_refused_by_name(small, tmp_path, spoil, words):
+    save_integer(tmp_path, small)
     spoil(tmp_path)
     with pytest.raises(ValueError, match=words):
         load_integer(tmp_path)
@@ -282,7 +290,6 @@ def test_a_spoiled_file_is_refused_by_name(tmp_path, spoil, words):
         (np.array([["a"] * 4]), "dtype <U1"),
     ],
 )
-def test_a_wrong_input_is_refused(x, words):
-    model = Body({"a": nnx.Linear(4, 4, rngs=nnx.Rngs(0))}, lambda m, x: nnx.relu(m.a(x)), 4)
+def test_a_wrong_input_is_refused(small, x, words):
     with pytest.raises(ValueError, match=words):
-        outputs(lowered(model, (4,), inputs=8)[-1], x)
+        outputs(small, x)
