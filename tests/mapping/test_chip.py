@@ -141,6 +141,7 @@ def test_the_price_of_a_network_is_that_of_its_layers_and_leakage_over_its_laten
     assert np.asarray(found.excess["latency"]) == pytest.approx(np.log(np.array(times) / 1e5))
 
 
+@pytest.mark.unoptimized
 def test_every_number_of_a_chip_has_the_gradient_of_central_differences(loads):
     """Each term along every knob in float64; knobs near nothing's kink."""
     knobs = chip_descent.random_chip(jax.random.key(5), loads, FREE, spread=0.5)
@@ -159,6 +160,7 @@ def test_every_number_of_a_chip_has_the_gradient_of_central_differences(loads):
     assert np.max(np.abs(slopes - differences) / scale) < 1e-4
 
 
+@pytest.mark.unoptimized
 def test_every_knob_moves_the_cost(loads):
     """Sizes and sides through the tilings, widths by themselves; widths of data through the stack."""
     knobs = chip_descent.random_chip(jax.random.key(5), loads, FREE, spread=0.5)
