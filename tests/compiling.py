@@ -26,7 +26,10 @@ def install() -> None:
 
 
 def few_optimizations(programs: str) -> None:
-    """Programs that are compiled with the least effort from here on: 'all', 'small' or 'none'."""
+    """Programs that are compiled with the least effort from here on: 'all', 'small' or 'none'.
+
+    Operations that were compiled before stay as they are.
+    """
     global _programs
     _programs = programs
 
