@@ -40,11 +40,12 @@ class Channel:
 
     Attributes:
       places: (position among the leaves of params and then of state, axis, index).
-      makers: those of them on axes of output channels of weights.
+      makers, readers: those of them on axes of output channels, and of input channels, of weights.
     """
 
     places: tuple[tuple[int, int, int], ...]
     makers: tuple[tuple[int, int, int], ...]
+    readers: tuple[tuple[int, int, int], ...] = ()
 
 
 class _Classes:
@@ -80,6 +81,7 @@ class _Ties:
     def __init__(self, sites: Mapping[Path, Site]) -> None:
         self.classes = _Classes()
         self.made: list[np.ndarray] = []  # axes of output channels of weights
+        self.fed: list[np.ndarray] = []  # axes of input channels of weights
         self.sites = sites
         self.path: Path = ()  # of the equation at hand
 
@@ -146,6 +148,7 @@ def _conv(ties: _Ties, eqn: Any, ins: list[list[Axis]]) -> list[Axis]:
     if eqn.params["feature_group_count"] == 1 and eqn.params["batch_group_count"] == 1:
         ties.classes.tie(data, fed)
         ties.made.append(made)
+        ties.fed.append(fed)
     else:  # the number of groups is a constant of the program
         ties.stay([made, fed, data])
     shape = eqn.outvars[0].aval.shape
@@ -163,6 +166,7 @@ def _dot(ties: _Ties, eqn: Any, ins: list[list[Axis]]) -> list[Axis]:
     site = ties.sites.get(ties.path)
     if site is not None and not site.product:
         ties.made += free[site.weight]
+        ties.fed += [ins[site.weight][a] for a in summed[site.weight]]
     return [*(x[a] for a in batch[0]), *free[0], *free[1]]
 
 
@@ -322,9 +326,10 @@ def channels(network: Network, params: PyTree, state: PyTree, x: PyTree) -> tupl
 
 def _collected(ties: _Ties, known: list[list[Axis]]) -> tuple[Channel, ...]:
     """Classes that may go, with their places; those that no weight makes are left out."""
-    makers = {int(c) for axis in ties.made for c in axis}
+    makers, readers = ({int(c) for axis in axes for c in axis} for axes in (ties.made, ties.fed))
     places: dict[int, list[tuple[int, int, int]]] = {}
     made: dict[int, list[tuple[int, int, int]]] = {}
+    fed: dict[int, list[tuple[int, int, int]]] = {}
     for leaf, axes in enumerate(known):
         for k, axis in enumerate(axes):
             for index, one in enumerate(axis):
@@ -332,9 +337,12 @@ def _collected(ties: _Ties, known: list[list[Axis]]) -> tuple[Channel, ...]:
                 if root == _STAYS:
                     continue
                 places.setdefault(root, []).append((leaf, k, index))
-                if int(one) in makers:
-                    made.setdefault(root, []).append((leaf, k, index))
-    return tuple(Channel(tuple(places[root]), tuple(made[root])) for root in places if root in made)
+                for kind, found in ((makers, made), (readers, fed)):
+                    if int(one) in kind:
+                        found.setdefault(root, []).append((leaf, k, index))
+    return tuple(
+        Channel(tuple(places[root]), tuple(made[root]), tuple(fed.get(root, ()))) for root in places if root in made
+    )
 
 
 def bundles(found: Sequence[Channel], paths: Sequence[str]) -> dict[str, list[int]]:
@@ -350,15 +358,22 @@ def bundles(found: Sequence[Channel], paths: Sequence[str]) -> dict[str, list[in
     return out
 
 
-def removed(leaves: Sequence[Any], gone: Sequence[Channel]) -> list[Any]:
-    """The leaves without the places of some channels."""
+def kept_indices(leaves: Sequence[Any], gone: Sequence[Channel]) -> dict[tuple[int, int], np.ndarray]:
+    """(leaf, axis) -> indices that stay without some channels, of those axes that lose any."""
     cuts: dict[tuple[int, int], set[int]] = {}
     for channel in gone:
         for leaf, axis, index in channel.places:
             cuts.setdefault((leaf, axis), set()).add(index)
+    return {
+        (leaf, axis): np.setdiff1d(np.arange(np.shape(leaves[leaf])[axis]), sorted(indices))
+        for (leaf, axis), indices in cuts.items()
+    }
+
+
+def removed(leaves: Sequence[Any], gone: Sequence[Channel]) -> list[Any]:
+    """The leaves without the places of some channels."""
     out = list(leaves)
-    for (leaf, axis), indices in cuts.items():
-        kept = np.setdiff1d(np.arange(np.shape(leaves[leaf])[axis]), sorted(indices))
+    for (leaf, axis), kept in kept_indices(leaves, gone).items():
         out[leaf] = jax.numpy.take(jax.numpy.asarray(out[leaf]), kept, axis=axis)
     return out
 

@@ -1,7 +1,7 @@
 """A smaller network: channels taken out of the layer that makes them and of all that reads them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cooptim.network.channels import Channel, bundles, channels, removed, silenced
+from cooptim.network.channels import Channel, bundles, channels, kept_indices, removed, silenced
 from cooptim.network.trace import Network, retraced
 
 PyTree = Any
@@ -25,11 +25,14 @@ class Shrunk:
       channels: by the weights that make them, (before, after).
       error: largest difference of its output to that of the same network with zeros in place of what was removed, over
         the largest output.
+      kept: (position of a leaf among those of params and then of state, axis) -> indices that stay; axes that lose none
+        are left out.
     """
 
     network: Network
     channels: Mapping[str, tuple[int, int]]
     error: float
+    kept: Mapping[tuple[int, int], np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class UnshrinkableError(ValueError):
@@ -86,8 +89,72 @@ def shrunk(
     none can be removed, where the function does not take smaller leaves or where its output changes.
     """
     found = channels(network, params, state, x)
+    gone, counts = _chosen(network, params, found, bundles(found, network.param_paths), share, score)
+    return _without(network, params, state, x, gone, counts, rngs)
+
+
+def without_dead(
+    network: Network, params: PyTree, state: PyTree, x: PyTree, *, keep: Collection[str] = (), rngs: PyTree = None
+) -> Shrunk:
+    """The same function without its dead channels: those that no weight reads, or that no weight makes.
+
+    Pruning single weights leaves such channels, and a chip still takes the cycles and the words of each. What is dead
+    by its weights counts where zeros in its place leave the output on `x` as it is: a channel of which only a bias is
+    left, above 0 behind a rectifier, stays. Without a dead channel the network comes back.
+
+    Args:
+      params: with zeros for what is pruned, as `Network.harden` leaves them; of layers whose words have a zero.
+      x: inputs, on which the functions are held against each other.
+      keep: names of `channel_counts` that lose nothing.
+
+    Raises ValueError for an unknown name, UnshrinkableError as `shrunk` does.
+    """
+    found = channels(network, params, state, x)
     groups = bundles(found, network.param_paths)
-    gone, counts = _chosen(network, params, found, groups, share, score)
+    unknown = [name for name in keep if name not in groups]
+    if unknown:
+        raise ValueError(f"channels of '{unknown[0]}' are not known; legal: {', '.join(groups)}")
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    dead: list[Channel] = []
+    for name, numbers in groups.items():
+        here = [found[number] for number in numbers if name not in keep and _is_dead(leaves, found[number])]
+        dead += here[: len(numbers) - 1]  # one always stays
+    gone = _harmless(network, params, state, x, dead)
+    lost = {id(channel) for channel in gone}
+    counts = {name: (len(numbers), sum(id(found[n]) not in lost for n in numbers)) for name, numbers in groups.items()}
+    if not gone:
+        return Shrunk(dataclasses.replace(network, params=params, state=state), counts, 0.0)
+    return _without(network, params, state, x, gone, counts, rngs)
+
+
+def _is_dead(leaves: Sequence[np.ndarray], channel: Channel) -> bool:
+    """Whether all the weights that read it are zero, or all that make it."""
+    return any(
+        places and not any(np.any(np.take(leaves[leaf], index, axis)) for leaf, axis, index in places)
+        for places in (channel.readers, channel.makers)
+    )
+
+
+def _harmless(network: Network, params: PyTree, state: PyTree, x: PyTree, dead: list[Channel]) -> list[Channel]:
+    """Those of the channels that may be zero without changing the output on x; halved until each set is one or none."""
+    leaves, tree = jax.tree.flatten((params, state))
+    run = jax.jit(lambda params, state: network.apply(params, state, x)[0])
+    wanted = run(params, state)
+
+    def among(some: list[Channel]) -> list[Channel]:
+        if not some or _apart(run(*jax.tree.unflatten(tree, silenced(leaves, some))), wanted) <= _CLOSE:
+            return some
+        half = len(some) // 2
+        return [] if half == 0 else among(some[:half]) + among(some[half:])
+
+    return among(dead)
+
+
+def _without(
+    network: Network, params: PyTree, state: PyTree, x: PyTree, gone: Sequence[Channel],
+    counts: Mapping[str, tuple[int, int]], rngs: PyTree,
+) -> Shrunk:  # fmt: skip
+    """The network traced again without some channels, and held against the silenced one."""
     leaves, tree = jax.tree.flatten((params, state))
     smaller_params, smaller_state = jax.tree.unflatten(tree, removed(leaves, gone))
     cut = [name for name, (before, after) in counts.items() if after < before]
@@ -99,7 +166,7 @@ def shrunk(
         raise UnshrinkableError(
             f"{network.workload.name}: its function does not take fewer channels of {', '.join(cut)} "
             f"({type(error).__name__}: {reason}); write sizes as those of its arrays (x.shape), leave these layers out "
-            "with a share of 0, or build the smaller model and trace that"
+            "with a share of 0, or build the smaller model and trace that (a Linen module declares its sizes)"
         ) from error
     silent = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in silenced(leaves, gone)])
     apart = _apart(found_y, network.apply(silent[0], silent[1], x)[0])
@@ -109,7 +176,7 @@ def shrunk(
             "away from that of the network with zeros in their place, as where a constant of the program counts them; "
             "leave these layers out with a share of 0"
         )
-    return Shrunk(smaller, counts, apart)
+    return Shrunk(smaller, counts, apart, kept_indices(leaves, gone))
 
 
 def channel_counts(network: Network, params: PyTree, state: PyTree, x: PyTree) -> dict[str, int]:
