@@ -87,6 +87,7 @@ def energy_bound_pj(
     period_ns: float,
     *,
     min_bits: float = 2.0,
+    density: float = 0.0,
     tilings: Tilings | None = None,
 ) -> EnergyBound:
     """The least energy that `evaluate` can give for any legal design whose latency is within `period_ns`.
@@ -97,11 +98,17 @@ def energy_bound_pj(
     exits, and the deadline holds for one that does not. The deadline over the sum of layers enters by its Lagrangian
     dual, max over price >= 0 of sum_l min (E_l + price T_l) - price * period, a lower bound for any price.
 
-    Raises ValueError when no legal design is as fast.
+    Args:
+      density: share of non-zero words that both operands of every layer have at least, in [0, 1]: the bound is that of
+        the designs that have as many.
+
+    Raises ValueError when no legal design is as fast, and for a density that is no share.
     """
+    if not 0.0 <= density <= 1.0:
+        raise ValueError(f"bound of {workload.name}: density {density:g} is no share; legal are 0 to 1")
     table = frontier_tilings(workload, machine) if tilings is None else tilings
     period = float(period_ns)
-    gated = _options(workload, machine, table, period, min_bits, 0.0)
+    gated = _options(workload, machine, table, period, min_bits, density)
     dense = _options(workload, machine, table, period, min_bits, 1.0)
     fastest = gated.latency_ns.min(axis=1).sum()
     if fastest > period * (1.0 + _SLACK):

@@ -46,6 +46,32 @@ def test_no_random_legal_design_costs_less(workload, machine):
     assert closest > 0.5
 
 
+@pytest.mark.parametrize("machine", [ENVISION, SYSTOLIC])
+def test_no_design_with_as_many_non_zero_words_costs_less(machine):
+    table, n = tilings(DIGITS, machine), len(DIGITS.layers)
+    rng = np.random.default_rng(3)
+    priced = compiled_once(lambda d, s, period: evaluate(DIGITS, machine, d, s, period_ns=period))
+    closest = 0.0
+    for i in range(12):
+        choice = random_choice(DIGITS, machine, table, rng)
+        share = (0.2, 0.5, 1.0)[i % 3]
+        if i % 2:
+            choice |= {"mode": [len(machine.modes) - 1] * n, "row": [0] * n}
+            choice |= {"weight_bits": [2.0] * n, "input_bits": [2.0] * n}
+            choice |= {"weight_density": [share] * n, "input_density": [share] * n}
+        least = min(*choice["weight_density"], *choice["input_density"])
+        design, stats = as_design(machine, table, choice)
+        period = float(priced(design, stats, 1.0).total_latency_ns)
+        total = float(priced(design, stats, period).total_energy_pj)
+        bound = energy_bound_pj(DIGITS, machine, period, density=least, tilings=table).bound_pj
+        emptiest = energy_bound_pj(DIGITS, machine, period, tilings=table).bound_pj
+        assert emptiest <= bound <= total * (1 + 1e-9)
+        closest = max(closest, bound / total)
+    assert closest > 0.5
+    with pytest.raises(ValueError, match="bound of .*: density 1.5 is no share; legal are 0 to 1"):
+        energy_bound_pj(DIGITS, machine, 1e9, density=1.5, tilings=table)
+
+
 def _best_at_one_supply(period_ns):
     """Least energy of designs with one mode and supply for all layers, everything zero and narrow, by trying all."""
     table, machine = tilings(DIGITS, ENVISION), ENVISION
