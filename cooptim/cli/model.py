@@ -71,9 +71,11 @@ def _traced(options: argparse.Namespace, x: Any, seed: int) -> Network:
             if isinstance(error, ValueError) and _raised_here(error):
                 raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            remedy = "give data of the shape it is made for"
+            if isinstance(error, TypeError) and "argument" in reason:
+                remedy = "return (params, apply) from the factory, with an apply(params, x) that passes the rest"
             raise ValueError(
-                f"--model {options.model}: cannot run on inputs of shape {list(x.shape[1:])}: {reason}; give data of "
-                "the shape it is made for"
+                f"--model {options.model}: cannot run on inputs of shape {list(x.shape[1:])}: {reason}; {remedy}"
             ) from error
     raise ValueError(
         f"--model {options.model}: the factory returned {type(made).__name__}; legal are a flax.nnx.Module and a pair "

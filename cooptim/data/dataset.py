@@ -123,6 +123,11 @@ def split_dataset(
             raise ValueError(
                 f"data {name}: x_train holds {kinds['train']}, x_{split} {found}; store tokens as whole numbers in all"
             )
+        if found != kinds["train"]:
+            raise ValueError(
+                f"data {name}: x_train holds {kinds['train']}, x_{split} {found}; bytes become 0..1 and floats stay as "
+                "they are, so store all splits alike"
+            )
     count = int(names["train"].max()) + 1 if classes is None else classes
     for split, y in names.items():
         if int(y.max()) >= count:

@@ -51,7 +51,8 @@ def assign_hardware(
             usable = legal & fit if lowest_v is None else legal & fit & (v >= lowest_v - slack_v)
             energy.append(np.where(usable, prices.layer_energy_pj[k], np.inf))
             latency.append(np.where(usable, prices.layer_latency_ns[k], np.inf))
-    idle_mw = float(standby_mw(space.machine, space.machine.buffer.size_bits))
+    # Without a period no standby is priced, so that none is saved while a layer runs.
+    idle_mw = float(standby_mw(space.machine, space.machine.buffer.size_bits)) if period_ns > 0 else 0.0
     e, t = np.asarray(energy), np.asarray(latency)
     e = e - idle_mw * np.where(np.isfinite(t), t, 0.0)
     deadline, names = deadline_ns * (1 + 1e-6), space.workload.names

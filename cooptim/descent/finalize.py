@@ -286,7 +286,7 @@ def best_move(
             best = (move, saved)
             break
     count = int(np.sum(~faulty)) + len(changed)
-    return (best[0] if best[1] > _SAVING else None), best[1], count
+    return best[0], best[1], count
 
 
 def _cheaper(

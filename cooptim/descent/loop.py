@@ -131,10 +131,7 @@ def run_stage(
             if progress is not None:
                 progress.step(step + 1, loss=float(seen.loss), energy_pj=math.exp(float(seen.log_cost[0])))
             if not math.isfinite(history["loss"][step // EVERY]):
-                raise FloatingPointError(
-                    f"stage {stage.name}: the loss is not a number after step {step}; "
-                    f"lower the learning rates of the plan (weights {stage.weight_rate:g})"
-                )
+                raise FloatingPointError(f"stage {stage.name}: the loss is not a number {_remedy(stage, step)}")
         if checkpoints is not None and time.monotonic() - saved_at > plan.save_seconds:
             checkpoints.save(stage.name, step + 1, {"state": state, "phase": phase, "history": history})
             saved_at = time.monotonic()
@@ -175,6 +172,15 @@ def record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
     )  # fmt: skip
     for name, value in zip(HISTORY, values, strict=True):
         history[name][row] = float(value)
+
+
+def _remedy(stage: Stage, step: int) -> str:
+    if step == 0:
+        return (
+            "before any training; look for weights or inputs that are none, and for divisions, roots and logarithms "
+            "of 0 in the network"
+        )
+    return f"after step {step}; lower the learning rates of the plan (weights {stage.weight_rate:g})"
 
 
 def _teacher(task: Task, stage: Stage) -> TeacherLogits | None:

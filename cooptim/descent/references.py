@@ -9,7 +9,7 @@ from cooptim.compile import compiled
 from cooptim.descent.assign import assign_hardware
 from cooptim.descent.polish import polished
 from cooptim.descent.price import Pricer
-from cooptim.descent.result import Priced
+from cooptim.descent.result import Budget, Priced
 from cooptim.descent.stages import without_exits
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced
 from cooptim.design.design import Design
@@ -51,6 +51,21 @@ def reference_16b(task: Task, params: Any, state: Any) -> tuple[Priced, float]:
     latency_ns = float(task.pricer.report(design, stats, 0.0).total_latency_ns)
     dense = task.pricer.report(design, dense_stats(task.layers), latency_ns)
     return priced(task, "16 b", params, state, design, latency_ns), float(dense.total_energy_pj)
+
+
+def with_deadline(task: Task, budget: Budget, reference: Priced) -> Budget:
+    """The budget with a deadline where the reference's own latency is none: on a chip that skips cycles of zeros.
+
+    Quantized training leaves fewer zeros than the float network has, and no legal design may be as fast; all are within
+    the latency of the reference without a zero.
+    """
+    if budget.latency_ns is not None:
+        return budget
+    dense = task.pricer.report(reference.design, dense_stats(task.layers), 0.0)
+    slowest_ns = float(dense.total_latency_ns)
+    if slowest_ns <= float(reference.report.total_latency_ns) * (1 + 1e-6):
+        return budget
+    return dataclasses.replace(budget, latency_ns=slowest_ns)
 
 
 def uniform_phase(task: Task, bits: float, *, prune: bool) -> Any:

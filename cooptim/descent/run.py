@@ -19,7 +19,7 @@ from cooptim.descent.fingerprint import claim, fingerprint, versions
 from cooptim.descent.loop import Progress, float_stage, run_stage
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.recipes import learns_widths
-from cooptim.descent.references import reference_16b
+from cooptim.descent.references import reference_16b, with_deadline
 from cooptim.descent.result import DEFAULT_BUDGET, Budget, Priced, Result
 from cooptim.descent.step import init_state
 from cooptim.descent.task import Task, build_task, calibrated_knobs, float_design, seen_signs, settled, with_teacher
@@ -72,7 +72,7 @@ def optimize(
         task = build_task(network, machine, data, plan, seed, params, state)
     task = with_teacher(task, params, state)
     reference, dense_pj = reference_16b(task, params, state)
-    setting = resolve(task.space, budget, reference.report)
+    setting = resolve(task.space, with_deadline(task, budget, reference), reference.report)
     plain = float_design(task, calibrated_knobs(task, params, state, plan.start_bits))
     float_val = task.measure.accuracy(params, state, plain, data.x_val, data.y_val)[0]
     limits = Limits(setting.energy_pj, setting.latency_ns, setting.area_mm2, float_val - budget.accuracy_drop)
@@ -208,14 +208,18 @@ def cheapest(
 def best_of(found: Sequence[Descent], limits: Limits, *, stands: bool) -> Descent:
     """The best of these, of which each is a point of the spaces of those before it; the first where none is good.
 
-    Good is what keeps the accuracy, within the energy budget if that one `stands`. Of good ones the first is taken
-    under a budget that stands, for it has more to train, else the one that takes least.
+    Good is what keeps the accuracy, within the energy budget if that one `stands`. Of good ones the one that takes
+    least; under a budget that stands the first, for it has more to train, but for one that is more accurate and takes
+    no more.
     """
     most_pj = limits.energy_pj if stands else None
     good = [one for one in found if _meets(one.final, most_pj, limits.val_accuracy)]
     if not good:
         return found[0]
-    return good[0] if most_pj is not None else min(good, key=lambda one: _energy(one.final))
+    if most_pj is None:
+        return min(good, key=lambda one: _energy(one.final))
+    ahead = [one for one in good if _energy(one.final) <= _energy(good[0].final)]
+    return max(ahead, key=lambda one: one.final.val_accuracy)  # of equals the first
 
 
 def unpruned(like: Descent, uniform: Priced) -> Descent:

@@ -20,6 +20,7 @@ from cooptim.descent.memory import Estimate, estimate, peak_bytes, require_room
 from cooptim.descent.parents import Parent, parent_of, rehearsed, starts_of, trained
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.recipes import learns_widths
+from cooptim.descent.references import with_deadline
 from cooptim.descent.result import Budget, Priced, Result
 from cooptim.descent.ring import InfeasibleDeadline
 from cooptim.descent.run import assembled, best_uniform, outputs, tested
@@ -320,7 +321,9 @@ def _settings(parents: Mapping[int, Parent], todo: list[_Wanted], store: Keep) -
     for member in todo:
         parent = parents[member.seed]
         try:
-            settings[member.name] = resolve(parent.task.space, member.budget, parent.reference.report)
+            settings[member.name] = resolve(
+                parent.task.space, with_deadline(parent.task, member.budget, parent.reference), parent.reference.report
+            )
         except InfeasibleBudget as error:
             reasons.append(error)
             store(Point(member.name, member.seed, INFEASIBLE, 0, *_asked(member.budget), note=str(error)), None)

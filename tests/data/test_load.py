@@ -135,6 +135,10 @@ def test_fashion_mnist_has_its_published_counts(shared):
         ({"x_train": np.zeros(30, np.uint8)}, r"x_train: shape \(30,\)"),
         ({"x_train": np.full((30, 5, 4), np.nan)}, "NaN or infinite"),
         ({"x_test": np.zeros((9, 4, 4), np.uint8)}, "make them equal"),
+        (
+            {"x_test": np.full((9, 5, 4), 200.0)},
+            "x_train holds bytes, x_test floats; bytes become 0..1 and floats stay",
+        ),
         ({"y_train": np.zeros((30, 10), np.uint8)}, "y_train: shape"),
         ({"y_train": np.zeros(29, np.uint8)}, "does not fit 30 images"),
         ({"y_train": np.zeros(30)}, "y_train: dtype float64"),

@@ -52,6 +52,8 @@ def test_a_budget_that_stands_is_tried_once_and_reported_as_it_is(monkeypatch):
         ((50.0, 0.97), (49.0, 0.98), True, "pruned"),
         ((50.0, 0.97), (60.0, 0.99), True, "joint"),  # that one moved up, and misses the budget
         ((50.0, 0.97), (50.0, 0.97), True, "joint"),
+        ((50.0, 0.985), (45.0, 0.99), True, "pruned"),  # both meet it, and this one is better in all
+        ((45.0, 0.985), (50.0, 0.99), True, "joint"),
         ((60.0, 0.99), (50.0, 0.99), False, "pruned"),
         ((60.0, 0.97), (90.0, 0.98), False, "pruned"),
         ((60.0, 0.98), (90.0, 0.99), False, "joint"),

@@ -9,6 +9,7 @@ import cooptim
 from cooptim.descent.calibrate import RATIOS, calibrate, calibrated_ranges
 from cooptim.design.legal import violations
 from cooptim.design.space import DesignSpace
+from cooptim.hardware.dvafs import standby_mw
 from cooptim.network import trace
 from cooptim.relax.codebook import clustered
 from cooptim.relax.method import Method
@@ -95,6 +96,22 @@ def test_eight_bits_keep_the_predictions_of_a_trained_network_on_a_legal_design(
     exact = np.argmax(model(params, x), axis=1)
     assert np.mean(np.argmax(logits, axis=1) == exact) >= 0.99
     assert abs(np.mean(np.argmax(logits, axis=1) == y) - np.mean(exact == y)) <= 0.005
+
+
+def test_without_a_deadline_the_hardware_takes_least_of_all(trained, envision):
+    network, params, x, _ = trained
+    found = {}
+    for deadline_ns in (np.inf, 3e3, 3e5):
+        design = calibrate(network, params, {}, x[:300], envision, 8, ranges="minmax", deadline_ns=deadline_ns)
+        stats = network.apply(params, {}, x[:300], design)[2]
+        period_ns = deadline_ns if np.isfinite(deadline_ns) else None
+        report = cooptim.evaluate(network.workload, envision, design, stats, period_ns=period_ns)
+        # What one inference takes while it runs: standby of a longer period is no part of it.
+        idle = 0.0 if period_ns is None else float(standby_mw(envision, envision.buffer.size_bits))
+        found[deadline_ns] = float(report.total_energy_pj) - idle * max(
+            (period_ns or 0) - float(report.total_latency_ns), 0
+        )
+    assert found[np.inf] <= min(found.values()) * (1 + 1e-6)
 
 
 def test_whole_chunks_of_many_images_are_seen_and_the_rest_is_not(trained, envision):

@@ -12,6 +12,8 @@ from cooptim.descent.descend import descent_stage
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Stage, control_at
 from cooptim.descent.plan import Plan, quick_plan
+from cooptim.descent.references import reference_16b, with_deadline
+from cooptim.descent.run import float_parent
 from cooptim.descent.task import build_task, decode
 from cooptim.design.knobs import free_phase, frozen_phase, knob_names
 from tests.descent.two_layers import traced
@@ -23,6 +25,30 @@ _WIDTHS = {"weight_log2_step", "weight_log2_range", "input_log2_step", "input_lo
 def task():
     network, params, data = traced()
     return build_task(network, cooptim.load_machine("envision"), data, quick_plan(), 0, params, network.state)
+
+
+def test_a_chip_that_skips_zeros_has_until_the_reference_without_a_zero(task):
+    network, params, data = traced()
+    eie = build_task(network, cooptim.load_machine("eie"), data, quick_plan(), 0, params, network.state)
+    found = []
+    for one in (task, eie):
+        reference = reference_16b(one, params, network.state)[0]
+        budget = with_deadline(one, cooptim.Budget(), reference)
+        dense = one.pricer.report(reference.design, cooptim.dense_stats(2), 0.0)
+        found.append((budget.latency_ns, reference.report.total_latency_ns, float(dense.total_latency_ns)))
+        given = cooptim.Budget(latency_ns=5.0)
+        assert with_deadline(one, given, reference) is given
+    assert found[0][0] is None and found[0][1] == pytest.approx(found[0][2])  # Envision takes the cycles of zeros
+    assert found[1][0] == found[1][2] > 1.2 * found[1][1]
+
+
+def test_a_loss_that_is_none_from_the_first_step_is_no_matter_of_rates(task):
+    network, params, data = traced()
+    broken = build_task(network, task.machine, data, task.plan, 0, params, network.state)
+    with pytest.raises(
+        FloatingPointError, match="float: the loss is not a number before any training; look for weights"
+    ):
+        float_parent(broken, dict(params) | {"b": params["b"] / 0.0}, network.state, None, None)
 
 
 @pytest.mark.parametrize(
