@@ -11,6 +11,7 @@ _HOME: dict[str, str] = {
     "tag": "cooptim.network.tag",
     "with_exits": "cooptim.network.exits",
     "low_rank": "cooptim.network.low_rank",
+    "lean": "cooptim.descent.lean",
     "learn_ranks": "cooptim.descent.ranks",
     "Network": "cooptim.network.trace",
     "Stats": "cooptim.network.stats",

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from cooptim.export.integer_file import save_integer
 from cooptim.hardware.load import load_machine
 from cooptim.integer import IntegerNetwork, load_integer, predict
 from cooptim.network.integer import IntegerOptions, integer_network
+from cooptim.network.trace import retraced
 
 _CHUNK = 256  # images at a time
 
@@ -23,8 +25,10 @@ def run(options: argparse.Namespace) -> int:
     folder, data = pathlib.Path(options.directory), dataset(options)
     machine = load_machine(options.machine)
     traced = network(options, data.sample)
+    params, state = load_weights(folder / "weights.npz", (traced.params, traced.state), resized=True)
+    if _shapes(params, state) != _shapes(traced.params, traced.state):  # channels have left it
+        traced = retraced(traced, params, state, data.sample)
     design = load_design(folder / "design.json", traced.workload, machine)
-    params, state = load_weights(folder / "weights.npz", (traced.params, traced.state))
     settings = IntegerOptions(
         accumulator_bits=min(machine.datapath.accumulator_bits, 62), input_range=options.input_range
     )
@@ -45,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
         )
     console.print(f"written to {options.out}: integer.json, integer.npz")
     return 0
+
+
+def _shapes(params: Any, state: Any) -> list[tuple[int, ...]]:
+    """Of all leaves."""
+    return [np.shape(leaf) for leaf in jax.tree.leaves((params, state))]
 
 
 def _share(found: np.ndarray, wanted: np.ndarray) -> str:

@@ -10,18 +10,22 @@ from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_LABEL_BITS, DEFAULT_RATIO
 from cooptim.cli.quantity import positive
 from cooptim.descent.faults import faults_of
+from cooptim.descent.lean import lean
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.recipes import require_tables
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
 from cooptim.export import require_writable
 from cooptim.hardware.load import load_machine
+from cooptim.network.shrink import UnshrinkableError
 from cooptim.reporting import Progress, report
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the whole job and writes its directory."""
     goal, lengths = budget(options), plan(options)
+    if options.lean < 0:
+        raise ValueError(f"--lean {options.lean}: write how often dead channels leave, 0 for never")
     if not 0 <= options.seed < 2**31:
         raise ValueError(f"--seed {options.seed}: write a whole number from 0 to 2147483647")
     machine = load_machine(options.machine)
@@ -37,7 +41,18 @@ def run(options: argparse.Namespace) -> int:
             traced, machine, data, goal, seed=options.seed, plan=lengths, out=out, resume=options.resume,
             progress=progress,
         )  # fmt: skip
-    report(result, out)
+    if options.lean == 0:
+        report(result, out)
+        return 0
+    try:
+        with Progress() as progress:
+            _, leaner = lean(traced, machine, data, result, rounds=options.lean, plan=lengths, progress=progress)
+    except UnshrinkableError as error:
+        report(result, out)
+        raise UnshrinkableError(f"--lean {options.lean}: {error}; the run is written without it") from None
+    report(leaner, out)
+    if leaner is result:
+        print(f"--lean {options.lean}: no channel of the joint network is dead, so none has left")
     return 0
 
 

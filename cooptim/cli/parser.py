@@ -125,6 +125,10 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
         "--distill", type=float, default=0.0, metavar="SHARE", help="share of the loss of every design, uniform ones "
         "too, that is cross-entropy to the float network's softened outputs; default %(default)s",
     )  # fmt: skip
+    parser.add_argument(
+        "--lean", type=int, default=0, metavar="ROUNDS", help="so many times, take channels that pruning has killed "
+        "out of the joint network and descend again on the smaller one; default %(default)s",
+    )  # fmt: skip
 
 
 def _limits(parser: argparse.ArgumentParser) -> None:

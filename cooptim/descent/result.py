@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ class Budget:
 
     Attributes:
       energy_pj: energy per inference; alternatively `energy_ratio`, the 16-bit reference's energy over it.
-      latency_ns: deadline; default is the latency of the 16-bit reference (constant throughput).
+      latency_ns: deadline; default is the latency of the 16-bit reference (constant throughput), without a zero where
+        the chip skips their cycles.
       area_mm2: silicon, matters when the machine frees a size.
       accuracy_drop: loss of validation accuracy against the float network, as a fraction.
       lift: `energy_ratio` gives way to 0.85 of the bound where that is more energy; in a Result, whether it did.
@@ -86,6 +88,8 @@ class Result:
       errors: what was injected and how it was drawn, names of `descent.plan`; None where nothing was.
       bound: what `bound_pj` is made of, as the run computed it. widths_held: whether the quantizer learns no widths, so
         that the joint design has those of the best uniform one.
+      channels: by the weights that make them, (in the network as it was given, in the final design's), where dead ones
+        were taken out (`cooptim.descent.lean`); then `workload`, `bound_pj` and the final design are of what is left.
     """
 
     workload: Workload
@@ -106,6 +110,7 @@ class Result:
     errors: tuple[str, str] | None = None
     bound: EnergyBound | None = None
     widths_held: bool = False
+    channels: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def gap(self) -> float:

@@ -44,6 +44,7 @@ def summary(result: Result) -> dict[str, Any]:
         "latency_ns": _each(found, lambda p: p.report.total_latency_ns) | {"mean": _mean_latency_ns(final)},
         "exits": _exits(result, final),
         "widths_held": result.widths_held,
+        "channels": {name: list(counts) for name, counts in result.channels.items()},
         "label_bits": None if final is None else _label_bits(final.design),
         "errors": None if result.errors is None else _errors(result.errors, found),
         "area_mm2": None if final is None else _number(final.report.area_mm2),

@@ -31,8 +31,11 @@ def save_weights(path: str | os.PathLike[str], params: Any, state: Any) -> None:
     write_bytes(pathlib.Path(path), file.getvalue())
 
 
-def load_weights(path: str | os.PathLike[str], like: tuple[Any, Any]) -> tuple[Any, Any]:
+def load_weights(path: str | os.PathLike[str], like: tuple[Any, Any], *, resized: bool = False) -> tuple[Any, Any]:
     """(params, state) from a file, in the structure of `like` = (params, state); leaves equal to the last bit.
+
+    Args:
+      resized: sizes of axes may differ from those of `like`, as in a network that has lost channels.
 
     Raises ValueError, naming the first odd leaf, when the file is of another network or cannot be read.
     """
@@ -51,7 +54,8 @@ def load_weights(path: str | os.PathLike[str], like: tuple[Any, Any]) -> tuple[A
     for name, leaf in leaves.items():
         kind, wanted = jnp.dtype(dtypes[name]), leaf_data(leaf)
         array = arrays[name] if arrays[name].dtype == kind else arrays[name].view(kind)
-        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+        fits = array.ndim == wanted.ndim if resized else array.shape == wanted.shape
+        if not fits or array.dtype != wanted.dtype:
             raise ValueError(
                 f"weights {path}: {name} is {array.dtype.name}{list(array.shape)}, the network has "
                 f"{wanted.dtype.name}{list(wanted.shape)}; load them into the network they were saved from"

@@ -79,7 +79,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             f"gap: legal over relaxed energy {summary['gap']:.3f}; the snap cost {_points(summary['snap_drop'])} of "
             "accuracy before fine-tuning"
         )
-    lines += _held(summary) + _exits(summary) + _errors(summary)
+    lines += _held(summary) + _channels(summary) + _exits(summary) + _errors(summary)
     lines += [f"relaxed: {part}" for part in summary["relaxed_parts"]]
     local = summary["local"]
     if local.get("moves") is not None:
@@ -105,6 +105,15 @@ def _held(summary: Mapping[str, Any]) -> list[str]:
     if pruned is None or pruned == final:
         return ["widths held: joint = uniform + pruning"]
     return ["widths held: joint = uniform + pruning held to the energy that was asked for"]
+
+
+def _channels(summary: Mapping[str, Any]) -> list[str]:
+    """How many channels are left of each layer that lost any."""
+    lost = {name: at for name, at in summary.get("channels", {}).items() if at[1] < at[0]}
+    if not lost:
+        return []
+    said = ", ".join(f"{name} {before} to {after}" for name, (before, after) in lost.items())
+    return [f"dead channels left the joint network ({said}); the bound is that of what is left"]
 
 
 def _exits(summary: Mapping[str, Any]) -> list[str]:

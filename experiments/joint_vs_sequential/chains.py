@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cooptim.cost.bit_operations import bit_operations, bit_operations_price
+from cooptim.cost.bound import energy_bound_pj
 from cooptim.descent.descend import best_hardware, descend, landed
 from cooptim.descent.finalize import Limits, price
+from cooptim.descent.lean import leaner
 from cooptim.descent.loop import Stage, run_stage
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
@@ -42,6 +44,12 @@ class Cell:
     attempts: int
 
     @property
+    def own_bound_pj(self) -> float:
+        """Least energy of any legal design of this cell's network; `bound_pj` is that of the network as given."""
+        task = self.task
+        return energy_bound_pj(task.space.workload, task.machine, self.deadline_ns, tilings=task.space.tilings).bound_pj
+
+    @property
     def reference_ns(self) -> float:
         """Latency of the 16-bit reference."""
         return float(self.reference().report.total_latency_ns)
@@ -66,6 +74,27 @@ def joint(cell: Cell, energy_pj: float, *, bits: int | None = None, start_bits: 
     return descend(
         cell.task, cell.params, cell.state, limits, "joint", bits, None, None, start_bits=start_bits
     ).final  # fmt: skip
+
+
+def leaned(cell: Cell, energy_pj: float, rounds: int, near: float, **widths: Any) -> tuple[Cell, Priced]:
+    """(its cell, the design) of joint descents between which dead channels leave; `widths` as in `joint`.
+
+    No descent is asked for less than `near` times the bound of its own network: below, weights die faster than channels
+    leave. Of the designs within the energy the most accurate is taken, and the cheapest where none is.
+    """
+    found: list[tuple[Cell, Priced]] = []
+    for number in range(rounds + 1):
+        one = joint(cell, max(energy_pj, near * cell.own_bound_pj), **widths)
+        found.append((cell, one))
+        small = None if number == rounds else leaner(cell.task, one, cell.deadline_ns)
+        if small is None:
+            break
+        cell = dataclasses.replace(cell, task=small.task, params=small.same.params, state=small.same.state)
+        found.append((cell, small.same))
+    within = [(at, one) for at, one in found if _energy_pj(one) <= energy_pj * (1 + 1e-6)]
+    if within:
+        return max(within, key=lambda pair: (pair[1].val_accuracy, -pair[1].val_loss))
+    return min(found, key=lambda pair: _energy_pj(pair[1]))
 
 
 def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:

@@ -8,7 +8,7 @@ same number of steps; a chain's first step is made alone, as cheap as it keeps t
 Usage:
     python experiments/joint_vs_sequential/run.py [--data digits] [--network NAME] [--seeds 5] [--first 200]
         [--deadlines 0.5 1 2] [--buffers 128 4] [--budgets 4.4 3.1 2.2] [--attempts 2] [--steps N] [--finetune N]
-        [--distill SHARE] [--ways WAY ...] [--ablate]
+        [--bits B] [--distill SHARE] [--lean ROUNDS --near TIMES] [--ways WAY ...] [--ablate]
     python experiments/joint_vs_sequential/run.py --read experiments/joint_vs_sequential/digits_*.csv
 Writes NAME_FIRST.csv beside this file, a row as soon as it is there, and prints the summary: accuracy and loss at each
 budget, the energy at which the mean accuracy over the seeds is half a point below the float parent's, and the least
@@ -28,7 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, operations, uniform, unpruned, without
+from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, leaned, operations, uniform, unpruned, without
 from flax import nnx
 
 import cooptim
@@ -48,8 +48,8 @@ NETWORKS: dict[str, Callable[[nnx.Rngs, int], Any]] = {  # of images of so many 
     "lenet5": lambda rngs, channels: LeNet5(rngs),
     "resnet8": ResNet8,
 }
-FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "val_drop", "val_loss",
-          "test_drop", "cpu_s")  # fmt: skip
+FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "own_bound_pj", "val_drop",
+          "val_loss", "test_drop", "cpu_s")  # fmt: skip
 CHAINS = {"proxy": PROXY, **{f"sequential {name}": order for name, order in ORDERS.items()}}
 WAYS = ("joint", "uniform+pruning", *CHAINS)
 PROXY_SHARES = (0.6, 0.35, 0.2)  # of the bit operations that the first step left, asked of pruning
@@ -86,12 +86,14 @@ def rows_of(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> Any:
             bound = energy_bound_pj(task.network.workload, task.machine, deadline_ns, tilings=task.space.tilings)
             cell = Cell(task, params, state, deadline_ns, float(bound.bound_pj), parent_val - DROP, args.attempts)
             known = {"seed": seed, "deadline": factor, "buffer_kb": buffer_kb, "bound_pj": cell.bound_pj}
-            for method, asked, one, seconds in methods(cell, args):
-                test = task.measure.accuracy(one.params, one.state, one.design, data.x_test, data.y_test)[0]
+            for method, asked, (at, one), seconds in methods(cell, args):
+                measure = at.task.measure
+                test = measure.accuracy(one.params, one.state, one.design, data.x_test, data.y_test)[0]
                 yield known | {
                     "method": method,
                     "asked": asked,
                     "energy_pj": float(one.report.total_energy_pj),
+                    "own_bound_pj": at.own_bound_pj,
                     "val_drop": parent_val - one.val_accuracy,
                     "val_loss": one.val_loss,
                     "test_drop": parent_test - test,
@@ -100,11 +102,12 @@ def rows_of(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> Any:
 
 
 def methods(cell: Cell, args: argparse.Namespace) -> Any:
-    """(name, times the bound that was asked, legal design, CPU-seconds) of each way to each design."""
+    """(name, times the bound that was asked, (cell, legal design), CPU-seconds) of each way to each design."""
 
-    def timed(find: Callable[[], Priced]) -> tuple[Priced, float]:
+    def timed(find: Callable[[], Any]) -> tuple[tuple[Cell, Priced], float]:
         begin = time.process_time()
-        return find(), time.process_time() - begin
+        found = find()
+        return found if isinstance(found, tuple) else (cell, found), time.process_time() - begin
 
     def towards(name: str, find: Callable[[float], Priced], asked: Any) -> Any:
         for share, target in asked:
@@ -116,18 +119,22 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
     budgets = [(share, share * cell.bound_pj) for share in args.budgets]
     if cell.deadline_ns >= cell.reference_ns * (1.0 - 1e-6):
         yield "16b", math.nan, *timed(cell.reference)
-    plain, seconds = timed(lambda: uniform(cell))
-    yield "uniform", math.nan, plain, seconds
-    bits = int(np.max(np.asarray(plain.design.weight_bits)))
-    if "joint" in args.ways:
-        yield from towards("joint", lambda pj: joint(cell, pj, start_bits=bits), budgets)
-    if "uniform+pruning" in args.ways:
-        yield from towards("uniform+pruning", lambda pj: joint(cell, pj, bits=bits), budgets)
+    bits = args.bits
+    if bits is None:
+        (_, plain), seconds = timed(lambda: uniform(cell))
+        yield "uniform", math.nan, (cell, plain), seconds
+        bits = int(np.max(np.asarray(plain.design.weight_bits)))
+    everything = {"joint": {"start_bits": bits}, "uniform+pruning": {"bits": bits}}
+    for name, widths in everything.items():
+        if name in args.ways:
+            find = functools.partial(leaned, cell, rounds=args.lean, near=args.near, **widths)
+            yield from towards(name, find, budgets)
     for name, order in CHAINS.items():
         if name not in args.ways:
             continue
-        begin, seconds = timed(lambda order=order: first_step(cell, order[0], float(plain.report.total_energy_pj)))
-        yield f"{name}, first step", math.nan, begin, seconds
+        top_pj = float(plain.report.total_energy_pj)
+        (_, begin), seconds = timed(lambda order=order, top_pj=top_pj: first_step(cell, order[0], top_pj))
+        yield f"{name}, first step", math.nan, (cell, begin), seconds
         asked = budgets
         if name == "proxy":
             asked = [(share, share * operations(cell.task, begin)) for share in PROXY_SHARES]
@@ -267,7 +274,10 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=2, help="tries of a chain's first step")
     parser.add_argument("--steps", type=int, help="of one descent")
     parser.add_argument("--finetune", type=int, help="steps of one round of fine-tuning")
+    parser.add_argument("--bits", type=int, help="best uniform width where it is known; without chains it can be given")
     parser.add_argument("--distill", type=float, default=0.0, help="share of the float parent's outputs in the loss")
+    parser.add_argument("--lean", type=int, default=0, help="times that dead channels leave and a descent follows")
+    parser.add_argument("--near", type=float, default=1.0, help="least energy of one descent over its network's bound")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(
         "--ablate",
@@ -282,6 +292,8 @@ def main() -> None:
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "cooptim-experiments"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    if args.bits is not None and set(args.ways) & set(CHAINS):
+        parser.error("--bits: a chain starts at the energy of the trained uniform width; leave --bits out")
     args.network = args.network or ("digits" if args.data == "digits" else "lenet5")
     data = cooptim.load_data(args.data)
     plan = plan_for(len(data.x_train))

@@ -16,6 +16,7 @@ from cooptim.design.space import DesignSpace
 from cooptim.export import save_design, write_result
 from cooptim.hardware.hierarchy_file import hierarchy_source
 from cooptim.mapping.frontier import tilings
+from cooptim.network.shrink import UnshrinkableError
 from cooptim.units import parse
 from tests.reporting import fake_run
 
@@ -41,6 +42,13 @@ def words(rngs):
 
 def steps(rngs):
     return {"w": jnp.ones((64, 10))}, lambda params, x: (x @ params["w"]).mean(1)
+
+class Asks(Net):
+    def __call__(self, x, train):
+        return super().__call__(x)
+
+def asks(rngs):
+    return Asks(rngs)
 
 def broken(rngs):
     raise RuntimeError("no luck")
@@ -106,10 +114,11 @@ def test_trace_lists_heads_of_exits_and_both_halves_of_a_split_layer(run, here):
         (("--low-rank", "conv.kernel=2", "--low-rank", "conv.kernel=3"), "given twice"),
         (("--model", "own_nets"), "write package.module:factory"),
         (("--model", "nowhere.at_all:f"), "module nowhere.at_all cannot be imported"),
-        (("--model", "own_nets:nett"), "no callable 'nett'; it has Net, broken, net"),
+        (("--model", "own_nets:nett"), "no callable 'nett'; it has Asks, Net, asks, broken, net"),
         (("--model", "own_nets:broken"), "the factory failed with RuntimeError: no luck"),
         (("--model", "own_nets:number"), "the factory returned int"),
         (("--model", "own_nets:net", "--input-shape", "8x8x3"), r"cannot run on inputs of shape \[8, 8, 3\]"),
+        (("--model", "own_nets:asks"), r"missing 1 required .*'train'; return \(params, apply\) from the factory"),
         (("--input-shape", "8x8x1", "--series"), "--series says what --data holds; .* leave --series out"),
         (("--data", "digits", "--series"), "'digits': holds images, no series"),
         (("--input-shape", "8xx"), "write sizes without the batch"),
@@ -273,6 +282,7 @@ def test_optimize_fine_tunes_as_long_as_asked_whatever_else_is_said(run, here, f
         (("--finetune", "0"), "--finetune 0: at least 1"),
         (("--distill", "1.5"), "--distill 1.5: write a share of the loss from 0 to 1"),
         (("--distill", "nan"), "--distill nan: write a share"),
+        (("--lean", "-1"), "--lean -1: write how often dead channels leave, 0 for never"),
         (("--out", "own_nets.py/run"), "output directory own_nets.py/run: cannot be written"),
         (("--machine", "tpu"), "tpu"),
     ],
@@ -280,6 +290,36 @@ def test_optimize_fine_tunes_as_long_as_asked_whatever_else_is_said(run, here, f
 def test_optimize_refuses_bad_options_before_any_work(run, here, fake_optimize, argv, words):
     code, out, err = run("optimize", "--model", "own_nets:net", *argv)
     assert (code, out, err.count("\n")) == (2, "", 1) and words in err and fake_optimize == {}
+
+
+def test_optimize_takes_dead_channels_out_as_often_as_asked(run, here, fake_optimize, monkeypatch):
+    asked = []
+
+    def leaner(network, machine, data, result, *, rounds, plan, progress):
+        asked.append((network.workload.macs, machine.name, data.name, rounds, plan.steps))
+        return network, dataclasses.replace(result, channels={"conv1.kernel": (8, 5), "fc.kernel": (4, 4)})
+
+    monkeypatch.setattr("cooptim.cli.optimize.lean", leaner)
+    argv = ("optimize", "--model", "own_nets:net", "--out", "a", "--steps", "800")
+    assert run(*argv)[0] == 0 and asked == []
+    code, out, _ = run(*argv, "--lean", "2")
+    assert code == 0 and asked == [(9376, "envision", "digits", 2, 800)]
+    assert "dead channels left the joint network (conv1.kernel 8 to 5); the bound is that of what is" in out
+    content = json.loads((here / "a" / "result.json").read_text())
+    assert content["channels"] == {"conv1.kernel": [8, 5], "fc.kernel": [4, 4]}
+    monkeypatch.setattr("cooptim.cli.optimize.lean", lambda network, machine, data, result, **_: (network, result))
+    code, out, _ = run(*argv, "--lean", "1")
+    assert code == 0 and out.endswith("--lean 1: no channel of the joint network is dead, so none has left\n")
+
+
+def test_channels_that_cannot_leave_lose_no_run(run, here, fake_optimize, monkeypatch):
+    def refused(*_, **__):
+        raise UnshrinkableError("Net: its function does not take fewer channels of fc.kernel")
+
+    monkeypatch.setattr("cooptim.cli.optimize.lean", refused)
+    code, out, err = run("optimize", "--model", "own_nets:net", "--out", "a", "--lean", "1")
+    assert code == 2 and "joint" in out and (here / "a" / "result.json").is_file()
+    assert err.splitlines()[-1].endswith("does not take fewer channels of fc.kernel; the run is written without it")
 
 
 def test_an_interrupt_says_how_to_go_on(run, here, monkeypatch):

@@ -37,6 +37,14 @@ def test_weights_of_another_network_are_refused(tmp_path, like, words):
         load_weights(tmp_path / "w.npz", like)
 
 
+def test_sizes_of_axes_may_differ_where_it_is_said(tmp_path):
+    save_weights(tmp_path / "w.npz", {"a": np.arange(2.0, dtype=np.float32)}, {})
+    params, _ = load_weights(tmp_path / "w.npz", ({"a": np.zeros(3, np.float32)}, {}), resized=True)
+    np.testing.assert_array_equal(params["a"], [0.0, 1.0])
+    with pytest.raises(ValueError, match=r"params/a is float32\[2\], the network has float32\[3, 1\]"):
+        load_weights(tmp_path / "w.npz", ({"a": np.zeros((3, 1), np.float32)}, {}), resized=True)
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     save_weights(tmp_path / "w.npz", {"a": np.zeros(1000)}, {})
     (tmp_path / "w.npz").write_bytes((tmp_path / "w.npz").read_bytes()[:500])

@@ -1,0 +1,205 @@
+"""Networks without dead channels: pruning leaves channels that nothing reads, and a chip pays for each of them.
+
+A design with pruned weights still takes the cycles, the control and the fetches of every channel. Those that are dead
+leave the network, which computes the same for less, and what that saves is spent by another descent on the smaller one.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cooptim.cost.bound import EnergyBound, energy_bound_pj
+from cooptim.data import Dataset
+from cooptim.descent.budget import Setting
+from cooptim.descent.descend import Descent, descend
+from cooptim.descent.finalize import Limits, finalize
+from cooptim.descent.loop import Progress
+from cooptim.descent.plan import Plan, plan_for
+from cooptim.descent.result import Priced, Result
+from cooptim.descent.run import assembled, tested, unpruned
+from cooptim.descent.task import Task, priced, signed_task, with_teacher
+from cooptim.design.design import Design
+from cooptim.hardware.machine import Machine
+from cooptim.network.shrink import Shrunk, UnshrinkableError, without_dead
+from cooptim.network.trace import Network
+
+_IMAGES = 64  # on which functions are held against each other
+_SAME = (
+    1e-2  # mean difference of quantized outputs over the largest: sums in another order tip a rounding here or there
+)
+
+
+class Leaner(NamedTuple):
+    """A task whose network has lost its dead channels, and the same function on it."""
+
+    task: Task
+    same: Priced
+    channels: Mapping[str, tuple[int, int]]  # by the weights that make them, (before, after)
+
+
+def leaner(task: Task, one: Priced, deadline_ns: float, *, keep: Collection[str] = ()) -> Leaner | None:
+    """The function of a legal design without its dead channels, on the hardware that suits it; None if none is dead.
+
+    Args:
+      keep: as in `cooptim.network.shrink.without_dead`.
+
+    Raises UnshrinkableError where the network's function does not take fewer channels or its output changes.
+    """
+    x = task.data.x_train[:_IMAGES]
+    small = without_dead(task.network, one.params, one.state, x, keep=keep)
+    if all(before == after for before, after in small.channels.values()):
+        return None
+    network, signed = small.network, task.space.input_signed
+    less = signed_task(network, task.machine, task.data, task.plan, task.seed, signed)
+    less = dataclasses.replace(less, teacher=task.teacher)
+    design = _carried(task, less, one.design, small)
+    _require_same(task.network, one, network, design, x)
+    legal = finalize(less, design, network.params, network.state, deadline_ns)
+    return Leaner(less, priced(less, one.title, network.params, network.state, legal, deadline_ns), small.channels)
+
+
+def _carried(task: Task, less: Task, design: Design, small: Shrunk) -> Design:
+    """The design on the smaller network; its tilings are to be chosen anew."""
+    valid = jnp.asarray(less.space.tilings.valid, design.tiling.dtype)
+    scales = design.weight_scale
+    if scales is not None:
+        scales = tuple(_cut(task.network, small, row, np.asarray(scale)) for row, scale in enumerate(scales))
+    return dataclasses.replace(design, tiling=valid / jnp.sum(valid, axis=1, keepdims=True), weight_scale=scales)
+
+
+def _cut(network: Network, small: Shrunk, row: int, scale: np.ndarray) -> Any:
+    """Factors of the output channels of a layer that stay."""
+    for leaf, rows, site in network.masked_leaves if scale.size else ():
+        if row not in rows or site.axes is None or not site.intact:
+            continue
+        stays = np.ones([site.axes.sizes[axis] for axis in site.axes.channels], bool)
+        for place, axis in enumerate(site.axes.channels):
+            kept = small.kept.get((leaf, axis))
+            if kept is not None:
+                gone = np.setdiff1d(np.arange(stays.shape[place]), kept)
+                stays[(slice(None),) * place + (gone,)] = False
+        return jnp.asarray(scale[stays.ravel()])
+    return jnp.asarray(scale)
+
+
+def _require_same(network: Network, one: Priced, smaller: Network, design: Design, x: np.ndarray) -> None:
+    """Raises UnshrinkableError unless the quantized networks agree, as where words of pruned weights are not zero."""
+
+    def outputs(which: Network, params: Any, state: Any, design: Design) -> np.ndarray:
+        return np.asarray(jax.jit(lambda p, s, d: which.apply(p, s, x, d)[0])(params, state, design), np.float64)
+
+    before = outputs(network, one.params, one.state, one.design)
+    after = outputs(smaller, smaller.params, smaller.state, design)
+    apart = float(np.mean(np.abs(after - before)) / max(np.max(np.abs(before)), 1e-30))
+    if not apart <= _SAME:
+        raise UnshrinkableError(
+            f"{network.workload.name}: without dead channels the quantized outputs move by {apart:.2g} of the largest, "
+            "as where the words of pruned weights are no zeros or a scale counts them; keep the design as it is"
+        )
+
+
+def lean(
+    network: Network,
+    machine: Machine,
+    data: Dataset,
+    result: Result,
+    *,
+    rounds: int = 2,
+    plan: Plan | None = None,
+    keep: Collection[str] = (),
+    progress: Progress | None = None,
+) -> tuple[Network, Result]:
+    """A smaller network and the result on it: dead channels leave, and what they took is spent by another descent.
+
+    In each round dead channels leave the final design, which keeps its function and takes less. A descent on the
+    smaller network follows, towards an energy as near to its bound as the design was to its own before, or, where the
+    accuracy is missed, towards the energy that the design had, to win it back. Of both the cheaper one that keeps the
+    accuracy goes on. It ends early when nothing is dead, or a descent gains nothing.
+
+    Args:
+      network, machine, data: those of the run. result: what `optimize` gave; its budgets but for energy still hold.
+      plan: that of the run; None for the default.
+      keep: names of `cooptim.network.shrink.channel_counts` that lose nothing.
+
+    Returns:
+      The smaller network, its weights those of the final design, and a result whose references are those of the run, of
+      the whole network, and whose bound is that of the smaller one; the network and the result as they came where
+      nothing is dead.
+
+    Raises ValueError for a plan of other methods than the run's, UnshrinkableError where channels cannot leave.
+    """
+    final, parent, budget = result.designs["final"], result.designs["reference_16b"], result.budget
+    plan = plan_for(len(data.x_train)) if plan is None else plan
+    task = signed_task(network, machine, data, plan, result.seed, final.design.input_signed)
+    if task.space.methods != final.design.methods or (task.faults is None) != (result.errors is None):
+        raise ValueError(
+            f"lean: the run of {network.workload.name} had another plan (quantizer, pattern, per_channel or errors); "
+            "pass it as plan="
+        )
+    task = with_teacher(task, parent.params, parent.state)
+    deadline_ns = float(parent.report.total_latency_ns) if budget.latency_ns is None else budget.latency_ns
+    limits = Limits(None, deadline_ns, budget.area_mm2, result.float_val_accuracy - budget.accuracy_drop)
+    widest = int(np.max(np.asarray(result.designs["best_uniform"].design.weight_bits)))
+    best = Descent(final, result.relaxed, result.history, result.snap_drop)
+    left = dict(result.channels)
+    for number in range(rounds):
+        small = leaner(task, best.final, deadline_ns, keep=keep)
+        if small is None:
+            break
+        target = _target(task, small, best.final, limits)
+        task, same = small.task, unpruned(best, small.same)
+        left |= {name: (left.get(name, at)[0], at[1]) for name, at in small.channels.items()}
+        best = _better(same, _descent(task, same.final, target, widest, result.widths_held, number, progress), limits)
+        if best is same:
+            break
+    if best.final is final:
+        return network, result
+    one = dataclasses.replace(best.final, title=final.title)
+    bound = _bound(task, deadline_ns)
+    setting = Setting(budget.energy_pj, deadline_ns, budget.area_mm2, bound, budget.lift)
+    designs = result.designs | {"final": tested(task, one)}
+    accuracy = (result.float_val_accuracy, result.float_test_accuracy)
+    made = assembled(task, budget, setting, limits, accuracy, result.dense_16b_pj, designs, best)
+    smaller = dataclasses.replace(task.network, params=one.params, state=one.state)
+    return smaller, dataclasses.replace(made, channels=left)
+
+
+def _target(task: Task, small: Leaner, one: Priced, limits: Limits) -> Limits:
+    """What the next descent is asked for."""
+    energy_pj = float(one.report.total_energy_pj)
+    if one.val_accuracy >= limits.val_accuracy:
+        energy_pj *= _bound(small.task, limits.latency_ns).bound_pj / _bound(task, limits.latency_ns).bound_pj
+    return dataclasses.replace(limits, energy_pj=energy_pj)
+
+
+def _descent(
+    task: Task, begin: Priced, limits: Limits, widest: int, held: bool, number: int, progress: Progress | None
+) -> Descent | None:
+    """A joint descent of the smaller network from its weights; None where its training ran away."""
+    bits = widest if held else None
+    try:
+        return descend(
+            task, begin.params, begin.state, limits, f"lean{number}", bits, None, progress, start_bits=widest
+        )  # fmt: skip
+    except FloatingPointError:
+        return None
+
+
+def _better(same: Descent, found: Descent | None, limits: Limits) -> Descent:
+    """What takes less of those that keep the accuracy; the more accurate where none does."""
+    if found is None:
+        return same
+
+    def rank(one: Priced) -> tuple[bool, float]:
+        keeps = one.val_accuracy >= limits.val_accuracy
+        return keeps, -float(one.report.total_energy_pj) if keeps else one.val_accuracy
+
+    return found if rank(found.final) > rank(same.final) else same
+
+
+def _bound(task: Task, deadline_ns: float) -> EnergyBound:
+    return energy_bound_pj(task.space.workload, task.machine, deadline_ns, tilings=task.space.tilings)
