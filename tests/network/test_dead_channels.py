@@ -72,6 +72,22 @@ def test_a_channel_is_read_at_every_pixel_and_leaves_its_statistics_too():
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
 
 
+def test_a_convolution_that_does_not_read_a_channel_lets_it_go():
+    x = np.random.default_rng(2).normal(size=(2, 5, 5, 1)).astype(np.float32)
+    params = drawn(a=(3, 3, 1, 4), b=(3, 3, 4, 2))
+    params["b"][:, :, 1] = 0.0
+    params["b"][:, :, 2, 0] = 0.0  # still read by the other output
+
+    def two(p, x):
+        for w in (p["a"], p["b"]):
+            x = jnp.tanh(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+        return x.mean((1, 2))
+
+    small = without_dead(cooptim.trace(two, params, x), params, {}, x)
+    np.testing.assert_array_equal(small.network.params["a"], params["a"][..., [0, 2, 3]])
+    np.testing.assert_array_equal(small.network.params["b"], params["b"][:, :, [0, 2, 3]])
+
+
 def test_a_channel_stays_while_one_of_its_readers_uses_it():
     params = drawn(a=(4, 5), b=(5, 2), c=(5, 2))
     params["b"][[0, 1]] = 0.0
