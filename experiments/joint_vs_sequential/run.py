@@ -172,6 +172,9 @@ def summary(rows: list[dict[str, str]]) -> str:
             )
             said = f"{float(asked):5.2f}" if asked != "nan" else "     "
             lines.append(f"  {name:28s} {said} energy {times}  drop {drop}  loss {loss}  test {test}")
+            own = [float(r["own_bound_pj"]) / float(r["energy_pj"]) for r in found if r.get("own_bound_pj")]
+            if any(r.get("own_bound_pj", r["bound_pj"]) != r["bound_pj"] for r in found):  # channels have left
+                lines[-1] += f"  of its own bound {_spread(own)}"
         lines += at_equal_accuracy(here, seeds) + at_kept_accuracy(here, seeds)
     return "\n".join(lines)
 
