@@ -20,6 +20,7 @@ from cooptim.network.jaxprs import CALLS, CUSTOM, OPAQUE, call_jaxpr, holds, inn
 from cooptim.network.nest import MACS, loop_nest, weight_axes
 from cooptim.network.plan import Entry, Leaf, Plan, Site, WeightProduct
 from cooptim.network.record import Record
+from cooptim.network.selection import picks_elements
 from cooptim.workload import Layer
 
 
@@ -80,9 +81,10 @@ class Walker:
 
         for i, eqn in enumerate(inner.eqns):
             single = [not isinstance(atom, jcore.Var) or used[atom] == 1 for atom in eqn.invars]
-            env.update(
-                zip(eqn.outvars, self._step(eqn, [read(a) for a in eqn.invars], prefix + (i,), single), strict=True)
-            )
+            ins, at = [read(atom) for atom in eqn.invars], prefix + (i,)
+            moves = len(ins) == 2 and _bare(ins[1]) and picks_elements(eqn, inner.eqns[:i])
+            outs = self._ordinary(eqn, ins, at) if moves else self._step(eqn, ins, at, single)
+            env.update(zip(eqn.outvars, outs, strict=True))
         return [read(atom) for atom in inner.outvars]
 
     def _step(self, eqn: Any, ins: list[Flow], path: Path, single: list[bool]) -> list[Flow]:
@@ -352,3 +354,8 @@ class Walker:
             sources=frozenset().union(*(flow.sources for flow in ins)),
         )
         return [dataclasses.replace(flow, root=self.fresh()) for _ in eqn.outvars]
+
+
+def _bare(flow: Flow) -> bool:
+    """Whether no array but the program's own numbers reaches a value."""
+    return not flow.data and flow.fixed and not flow.leaves

@@ -214,8 +214,10 @@ class Builder:
         return dataclasses.replace(v, node=node, shape=tuple(shape), least=least, most=most)
 
     def concatenate(self, values: Sequence[Value], axis: int, shape: Sequence[int]) -> Value:
-        """Values one behind the other; each keeps its own scale, offset and clip."""
-        values = [self.integers(v) for v in values]
+        """Values one behind the other; each keeps its own scale, offset and clip, and parts of x stay floats."""
+        as_given = all(v.real and v.scale.size == 1 and (v.offset == 0).all() and not is_clipped(v) for v in values)
+        if not as_given or len({v.scale.item() for v in values}) > 1:
+            values = [self.integers(v) for v in values]
         if len({v.batch for v in values}) > 1 or axis == values[0].batch:
             raise CannotLower("a concatenation along the batch axis")
         bound = max(self.nodes[v.node].bound for v in values)

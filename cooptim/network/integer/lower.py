@@ -21,6 +21,7 @@ from cooptim.network.interpret import bind
 from cooptim.network.jaxprs import CALLS, CUSTOM, call_jaxpr, opened, scan_split
 from cooptim.network.kept import site_methods
 from cooptim.network.quantized import Off, OperandDesign, quantizing, site_knobs
+from cooptim.network.selection import as_slices
 from cooptim.network.trace import Network
 from cooptim.relax.method import PLAIN
 
@@ -150,6 +151,9 @@ class _Lowering:
             return bind(eqn, args)
         if name in CALLS | CUSTOM:
             return self.run(call_jaxpr(eqn), args, path + (0,))
+        if name == "conv_general_dilated" and isinstance(args[0], Value):  # no layer: it only moves data
+            moved = jax.make_jaxpr(as_slices(eqn, np.asarray(args[1])))(eqn.invars[0].aval)
+            return self.run(moved, [args[0]], path + (0,))
         return self._ordinary(eqn, args)
 
     def _ordinary(self, eqn: Any, args: list[Any]) -> list[Any]:
