@@ -1,11 +1,12 @@
 """`cooptim evaluate`."""
 
 import argparse
+import pathlib
 
 from rich.console import Console
 
 from cooptim.cli.intervals import Contender, full_width, show_intervals
-from cooptim.cli.model import network, sample
+from cooptim.cli.model import as_saved, network, sample
 from cooptim.cli.quantity import positive
 from cooptim.cost.evaluate import evaluate
 from cooptim.descent.wide import wide
@@ -21,7 +22,12 @@ def run(options: argparse.Namespace) -> int:
     file = load_machine_file(options.machine)
     machine = file.machine
     period = None if options.period is None else positive("--period", options.period, "time")
-    workload = network(options, sample(options)).workload
+    x = sample(options)
+    traced = network(options, x)
+    weights = None if options.design is None else pathlib.Path(options.design).parent / "weights.npz"
+    if weights is not None and weights.is_file():  # of the same run, whose network may have lost channels
+        traced = as_saved(traced, weights, x)[0]
+    workload = traced.workload
     if options.design is None:
         design, stats = wide(workload, machine)
     else:

@@ -2,20 +2,18 @@
 
 import argparse
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cooptim.cli.model import dataset, network
-from cooptim.export import load_design, load_weights
+from cooptim.cli.model import as_saved, dataset, network
+from cooptim.export import load_design
 from cooptim.export.integer_file import save_integer
 from cooptim.hardware.load import load_machine
 from cooptim.integer import IntegerNetwork, load_integer, predict
 from cooptim.network.integer import IntegerOptions, integer_network
-from cooptim.network.trace import retraced
 
 _CHUNK = 256  # images at a time
 
@@ -24,10 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Writes a run's final network in integers, reads it back, and runs it beside the float function."""
     folder, data = pathlib.Path(options.directory), dataset(options)
     machine = load_machine(options.machine)
-    traced = network(options, data.sample)
-    params, state = load_weights(folder / "weights.npz", (traced.params, traced.state), resized=True)
-    if _shapes(params, state) != _shapes(traced.params, traced.state):  # channels have left it
-        traced = retraced(traced, params, state, data.sample)
+    traced, params, state = as_saved(network(options, data.sample), folder / "weights.npz", data.sample)
     design = load_design(folder / "design.json", traced.workload, machine)
     settings = IntegerOptions(
         accumulator_bits=min(machine.datapath.accumulator_bits, 62), input_range=options.input_range
@@ -49,11 +44,6 @@ def run(options: argparse.Namespace) -> int:
         )
     console.print(f"written to {options.out}: integer.json, integer.npz")
     return 0
-
-
-def _shapes(params: Any, state: Any) -> list[tuple[int, ...]]:
-    """Of all leaves."""
-    return [np.shape(leaf) for leaf in jax.tree.leaves((params, state))]
 
 
 def _share(found: np.ndarray, wanted: np.ndarray) -> str:

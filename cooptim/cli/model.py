@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import jax
 import numpy as np
 
 from cooptim.data import Dataset, load_data
+from cooptim.export import load_weights
 from cooptim.network import Network, trace
 from cooptim.network.exits import with_exits
 from cooptim.network.low_rank import low_rank
+from cooptim.network.trace import retraced
 
 
 def dataset(options: argparse.Namespace) -> Dataset:
@@ -28,6 +31,18 @@ def network(options: argparse.Namespace, x: Any, seed: int = 0) -> Network:
     split or left.
     """
     return rewritten(_traced(options, x, seed), options, seed)
+
+
+def as_saved(traced: Network, weights: pathlib.Path, x: Any) -> tuple[Network, Any, Any]:
+    """(network, params, state) of saved weights: the network traced anew where channels have left them."""
+
+    def shapes(*trees: Any) -> list[tuple[int, ...]]:
+        return [np.shape(leaf) for leaf in jax.tree.leaves(trees)]
+
+    params, state = load_weights(weights, (traced.params, traced.state), resized=True)
+    if shapes(params, state) != shapes(traced.params, traced.state):
+        traced = retraced(traced, params, state, x)
+    return traced, params, state
 
 
 def rewritten(traced: Network, options: argparse.Namespace, seed: int) -> Network:

@@ -49,7 +49,11 @@ def summary(result: Result) -> dict[str, Any]:
         "errors": None if result.errors is None else _errors(result.errors, found),
         "area_mm2": None if final is None else _number(final.report.area_mm2),
         "gap": gap,
-        "fraction_of_bound": {k: bound / value if bound and value else None for k, value in energy.items()},
+        "fraction_of_bound": {
+            # Where channels have left the final design, the bound is of its network alone.
+            key: bound / value if bound and value and (key == "final" or not _smaller(result)) else None
+            for key, value in energy.items()
+        },
         "bound_factors": _bound_factors(result, found["reference_16b"]),
         "local": {key: value if isinstance(value, str) else _number(value) for key, value in result.local.items()},
         "relaxed_parts": list(result.relaxed_parts),
@@ -65,6 +69,11 @@ def summary(result: Result) -> dict[str, Any]:
         "seed": result.seed,
         "versions": dict(result.versions),
     }
+
+
+def _smaller(result: Result) -> bool:
+    """Whether channels have left the final design's network."""
+    return any(after < before for before, after in result.channels.values())
 
 
 def layer_rows(result: Result, tilings: Tilings, key: str = "final") -> list[dict[str, Any]]:

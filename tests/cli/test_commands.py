@@ -307,6 +307,7 @@ def test_optimize_takes_dead_channels_out_as_often_as_asked(run, here, fake_opti
     assert "dead channels left the joint network (conv1.kernel 8 to 5); the bound is that of what is" in out
     content = json.loads((here / "a" / "result.json").read_text())
     assert content["channels"] == {"conv1.kernel": [8, 5], "fc.kernel": [4, 4]}
+    assert [key for key, share in content["fraction_of_bound"].items() if share is not None] == ["final"]
     monkeypatch.setattr("cooptim.cli.optimize.lean", lambda network, machine, data, result, **_: (network, result))
     code, out, _ = run(*argv, "--lean", "1")
     assert code == 0 and out.endswith("--lean 1: no channel of the joint network is dead, so none has left\n")

@@ -31,5 +31,8 @@ def test_a_network_without_dead_channels_goes_to_integers(run, tmp_path, monkeyp
     assert code == 0, err
     assert float(out.split("same prediction ")[1].split(" %")[0]) > 99.0
     whole = load_integer("whole")
+    code, out, err = run("evaluate", "--model", "fewer:make", "--design", "made/design.json", "--input-shape", "8x8x1")
+    total_pj = float(cooptim.evaluate(small.workload, machine, design, stats).total_energy_pj)
+    assert code == 0 and out.startswith(f"{total_pj / 1e3:.3g} nJ an inference"), err
     sizes = [max(array.size for array in whole.nodes[layer.node].arrays.values()) for layer in whole.layers]
     assert sizes == [64 * 13, 13 * 10]
