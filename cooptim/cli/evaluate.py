@@ -1,6 +1,7 @@
 """`cooptim evaluate`."""
 
 import argparse
+import contextlib
 import pathlib
 
 from rich.console import Console
@@ -26,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
     traced = network(options, x)
     weights = None if options.design is None else pathlib.Path(options.design).parent / "weights.npz"
     if weights is not None and weights.is_file():  # of the same run, whose network may have lost channels
-        traced = as_saved(traced, weights, x)[0]
+        with contextlib.suppress(ValueError):  # or of another, which says nothing of this design
+            traced = as_saved(traced, weights, x)[0]
     workload = traced.workload
     if options.design is None:
         design, stats = wide(workload, machine)

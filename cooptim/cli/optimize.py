@@ -15,7 +15,7 @@ from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.recipes import require_tables
 from cooptim.descent.result import Budget
 from cooptim.descent.run import optimize
-from cooptim.export import require_writable
+from cooptim.export import require_writable, write_result
 from cooptim.hardware.load import load_machine
 from cooptim.network.shrink import UnshrinkableError
 from cooptim.reporting import Progress, report
@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if options.lean == 0:
         report(result, out)
         return 0
+    write_result(out, result)  # whatever comes next, the run is not lost
     try:
         with Progress() as progress:
             _, leaner = lean(traced, machine, data, result, rounds=options.lean, plan=lengths, progress=progress)

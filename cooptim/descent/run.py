@@ -51,7 +51,7 @@ def optimize(
     Args:
       network: from `cooptim.trace`; its parameters are where the float parent starts.
       budget: default is 1/25 of the 16-bit reference's energy (or 0.85 of the bound where that is less), its latency
-        as the deadline and 0.5 points of accuracy.
+        as the deadline (without a zero where the chip skips their cycles) and 0.5 points of accuracy.
       plan: default is `plan_for` the training set.
       out: directory for checkpoints; None keeps none. resume: go on from the checkpoints found there, which must be
         of a run with the same arguments.

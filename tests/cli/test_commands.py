@@ -323,6 +323,16 @@ def test_channels_that_cannot_leave_lose_no_run(run, here, fake_optimize, monkey
     assert err.splitlines()[-1].endswith("does not take fewer channels of fc.kernel; the run is written without it")
 
 
+def test_an_interrupt_while_channels_leave_loses_no_run(run, here, fake_optimize, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cooptim.cli.optimize.lean", interrupted)
+    code, _, err = run("optimize", "--model", "own_nets:net", "--out", "a", "--lean", "1")
+    assert code == 130 and err.endswith("--out a --lean 1 --resume\n")
+    assert json.loads((here / "a" / "result.json").read_text())["energy_pj"]["final"] == 6000.0
+
+
 def test_an_interrupt_says_how_to_go_on(run, here, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -34,5 +34,12 @@ def test_a_network_without_dead_channels_goes_to_integers(run, tmp_path, monkeyp
     code, out, err = run("evaluate", "--model", "fewer:make", "--design", "made/design.json", "--input-shape", "8x8x1")
     total_pj = float(cooptim.evaluate(small.workload, machine, design, stats).total_energy_pj)
     assert code == 0 and out.startswith(f"{total_pj / 1e3:.3g} nJ an inference"), err
+    (tmp_path / "made" / "weights.npz").write_bytes(b"something else of this name")
+    (tmp_path / "made" / "design.json").unlink()
+    whole_network = cooptim.trace(apply, params, data.sample)
+    design = cooptim.calibrate(whole_network, params, {}, data.x_train[:300], machine, 6)
+    save_design("made/design.json", whole_network.workload, machine, design)
+    code, out, err = run("evaluate", "--model", "fewer:make", "--design", "made/design.json", "--input-shape", "8x8x1")
+    assert code == 0 and "nJ an inference" in out, err
     sizes = [max(array.size for array in whole.nodes[layer.node].arrays.values()) for layer in whole.layers]
     assert sizes == [64 * 13, 13 * 10]
