@@ -177,8 +177,8 @@ def record(history: dict[str, np.ndarray], step: int, seen: Any) -> None:
 def _remedy(stage: Stage, step: int) -> str:
     if step == 0:
         return (
-            "before any training; look for weights or inputs that are none, and for divisions, roots and logarithms "
-            "of 0 in the network"
+            "at its first step, before the stage has moved a weight; look for weights or inputs that are none, and for "
+            "divisions, roots and logarithms of 0 in the network"
         )
     return f"after step {step}; lower the learning rates of the plan (weights {stage.weight_rate:g})"
 
