@@ -17,6 +17,7 @@ from cooptim.data import Dataset
 from cooptim.descent.budget import Setting
 from cooptim.descent.descend import Descent, descend
 from cooptim.descent.finalize import Limits, finalize
+from cooptim.descent.live import IMAGES, cut_factors
 from cooptim.descent.loop import Progress
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.result import Priced, Result
@@ -27,7 +28,6 @@ from cooptim.hardware.machine import Machine
 from cooptim.network.shrink import Shrunk, UnshrinkableError, without_dead
 from cooptim.network.trace import Network
 
-_IMAGES = 64  # on which functions are held against each other
 _SAME = (
     1e-2  # mean difference of quantized outputs over the largest: sums in another order tip a rounding here or there
 )
@@ -49,7 +49,7 @@ def leaner(task: Task, one: Priced, deadline_ns: float, *, keep: Collection[str]
 
     Raises UnshrinkableError where the network's function does not take fewer channels or its output changes.
     """
-    x = task.data.x_train[:_IMAGES]
+    x = task.data.x_train[:IMAGES]
     small = without_dead(task.network, one.params, one.state, x, keep=keep)
     if all(before == after for before, after in small.channels.values()):
         return None
@@ -67,23 +67,8 @@ def _carried(task: Task, less: Task, design: Design, small: Shrunk) -> Design:
     valid = jnp.asarray(less.space.tilings.valid, design.tiling.dtype)
     scales = design.weight_scale
     if scales is not None:
-        scales = tuple(_cut(task.network, small, row, np.asarray(scale)) for row, scale in enumerate(scales))
+        scales = tuple(cut_factors(task.network, small, row, np.asarray(scale)) for row, scale in enumerate(scales))
     return dataclasses.replace(design, tiling=valid / jnp.sum(valid, axis=1, keepdims=True), weight_scale=scales)
-
-
-def _cut(network: Network, small: Shrunk, row: int, scale: np.ndarray) -> Any:
-    """Factors of the output channels of a layer that stay."""
-    for leaf, rows, site in network.masked_leaves if scale.size else ():
-        if row not in rows or site.axes is None or not site.intact:
-            continue
-        stays = np.ones([site.axes.sizes[axis] for axis in site.axes.channels], bool)
-        for place, axis in enumerate(site.axes.channels):
-            kept = small.kept.get((leaf, axis))
-            if kept is not None:
-                gone = np.setdiff1d(np.arange(stays.shape[place]), kept)
-                stays[(slice(None),) * place + (gone,)] = False
-        return jnp.asarray(scale[stays.ravel()])
-    return jnp.asarray(scale)
 
 
 def _require_same(network: Network, one: Priced, smaller: Network, design: Design, x: np.ndarray) -> None:

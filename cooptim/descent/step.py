@@ -20,6 +20,7 @@ from cooptim.descent.teacher import lesson_logits, taught_loss
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import projected_operands
 from cooptim.design.space import DesignSpace
+from cooptim.network.liveness import Liveness
 from cooptim.network.trace import Network
 
 _WEIGHTS = optax.scale_by_adam()
@@ -108,6 +109,7 @@ def make_loss(
     price: Callable[..., Any] = evaluate,
     faults: Faults | None = None,
     temperature: float = 1.0,
+    channels: Liveness | None = None,
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """The objective, pure: `loss(params, knobs, train_state, control, x, labels, key, lesson) -> (loss, aux)`.
 
@@ -115,6 +117,7 @@ def make_loss(
       price: called as `evaluate` is; its `total_energy_pj`, `total_latency_ns` and `area_mm2` meet the budgets.
       faults: what goes wrong at the design's supplies; None injects nothing.
       temperature: of the softmax that softens the teacher's outputs, where there is a lesson (not None).
+      channels: where those of the network stand, so that dead ones are not priced; None prices all of them.
     """
 
     def loss(params, knobs, old, control, x, labels, key, lesson):  # type: ignore[no-untyped-def]
@@ -122,7 +125,8 @@ def make_loss(
         errors = None if faults is None else faults.in_step(design.supply_v, jax.random.fold_in(key, _ERRORS))
         logits, state, stats = network.apply(params, old.state, x, design, train=True, rngs=key, errors=errors)
         task, hits, reach = staged_loss(space.workload, logits, labels, design.exit_margin, control.temperature)
-        stats = dataclasses.replace(stats, reach=reach)
+        live = None if channels is None else channels.shares(params, design)
+        stats = dataclasses.replace(stats, reach=reach, live=live)
         report = price(space.workload, space.machine, design, stats, period_ns=control.period_ns, tilings=space.tilings)
         costs = jnp.stack([report.total_energy_pj, report.total_latency_ns, report.area_mm2])
         log_cost = jnp.log(costs).astype(task.dtype)
@@ -156,6 +160,7 @@ def make_step(
     price: Callable[..., Any] = evaluate,
     faults: Faults | None = None,
     temperature: float = 1.0,
+    channels: Liveness | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """The jitted step `(state, control, x, labels, lesson=None) -> (state, metrics)`; the old state is donated.
 
@@ -163,9 +168,10 @@ def make_step(
       augment: changes the images by the step's key, which is part of the state: a resumed run sees the same.
       price: what meets the budgets, as in `make_loss`; a rival's proxy, for instance.
       faults: what goes wrong at the design's supplies.
+      channels: as in `make_loss`.
       temperature: of the teacher's outputs. A lesson is what `TeacherLogits.lesson` gives for these images.
     """
-    loss = make_loss(network, space, price, faults, temperature)
+    loss = make_loss(network, space, price, faults, temperature, channels)
 
     def step(old, control, x, labels, lesson=None):  # type: ignore[no-untyped-def]
         key, next_key = jax.random.split(jax.random.wrap_key_data(old.key))

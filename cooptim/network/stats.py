@@ -1,10 +1,19 @@
 """What a forward pass measures: shares of non-zero words for the cost model, extrema for calibration."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+class Live(NamedTuple):
+    """What would be left of each layer without the dead channels of its network, as shares."""
+
+    outputs: Float[Array, "layer"]  # of its output channels
+    inputs: Float[Array, "layer"]  # of its input channels
+    weights: Float[Array, "layer"]  # of its non-zero weights
 
 
 @jax.tree_util.register_dataclass
@@ -18,6 +27,7 @@ class Stats:
     weight_density: Float[Array, "layer"]  # non-zero quantized weights over all weights
     input_density: Float[Array, "layer"]  # non-zero quantized inputs over all inputs
     reach: Float[Array, "layer"] | None = None  # share of inputs for which the layer runs
+    live: Live | None = None  # what is priced of each layer; None: the whole network
 
 
 @jax.tree_util.register_dataclass

@@ -26,6 +26,12 @@ def prune(w: Float[Array, "*n"], threshold: Float[Array, "..."]) -> Float[Array,
     return replace_gradient(hard, w + soft)
 
 
+def present(x: Float[Array, "*n"], cut: Float[Array, "..."]) -> Float[Array, "*n"]:
+    """1 where a word's magnitude is above `cut`, else 0; the gradient is that of the ramp, in x and in `cut`."""
+    magnitude = jnp.abs(x)
+    return replace_gradient((magnitude > cut).astype(x.dtype), _ramp(magnitude, cut))
+
+
 def density(x: Float[Array, "..."], cut: Float[Array, "..."]) -> Float[Array, ""]:
     """Share of words of magnitude above `cut`, counted exactly; the gradient is that of the ramp, in x and in `cut`."""
     magnitude = jnp.abs(x)

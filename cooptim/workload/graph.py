@@ -4,14 +4,14 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from cooptim.workload.layer import INPUT, Workload
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
-    """Numbers of a workload that no design changes; numpy constants of a jitted program.
+    """Numbers of a workload; numpy constants of a jitted program, but for those that live channels scale.
 
     Attributes:
       stored_words: weight words that may stay on chip; 0 for activation products.
@@ -22,10 +22,10 @@ class Facts:
       from_input, is_output: the layer reads the network's input; its output leaves the network.
     """
 
-    macs: Float[np.ndarray, "layer"]
-    stored_words: Float[np.ndarray, "layer"]
-    map_words: Float[np.ndarray, "layer"]
-    outputs: Float[np.ndarray, "layer"]
+    macs: Float[np.ndarray | Array, "layer"]
+    stored_words: Float[np.ndarray | Array, "layer"]
+    map_words: Float[np.ndarray | Array, "layer"]
+    outputs: Float[np.ndarray | Array, "layer"]
     is_product: Bool[np.ndarray, "layer"]
     from_input: Bool[np.ndarray, "layer"]
     is_output: Bool[np.ndarray, "layer"]

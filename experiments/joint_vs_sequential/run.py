@@ -28,7 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, leaned, operations, uniform, unpruned, without
+from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, leaned, lived, operations, uniform, unpruned, without
 from flax import nnx
 
 import cooptim
@@ -127,7 +127,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
     everything = {"joint": {"start_bits": bits}, "uniform+pruning": {"bits": bits}}
     for name, widths in everything.items():
         if name in args.ways:
-            find = functools.partial(leaned, cell, rounds=args.lean, near=args.near, **widths)
+            find = functools.partial(lived if args.live else leaned, cell, rounds=args.lean, near=args.near, **widths)
             yield from towards(name, find, budgets)
     for name, order in CHAINS.items():
         if name not in args.ways:
@@ -280,6 +280,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, help="best uniform width where it is known; without chains it can be given")
     parser.add_argument("--distill", type=float, default=0.0, help="share of the float parent's outputs in the loss")
     parser.add_argument("--lean", type=int, default=0, help="times that dead channels leave and a descent follows")
+    parser.add_argument("--live", action="store_true")
     parser.add_argument("--near", type=float, default=1.0, help="least energy of one descent over its network's bound")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(
