@@ -118,9 +118,7 @@ def evaluate(
     )
 
 
-def _live(
-    workload: Workload, machine: Machine, known: Facts, words: Words, stats: Stats
-) -> tuple[Facts, Words, Stats]:
+def _live(workload: Workload, machine: Machine, known: Facts, words: Words, stats: Stats) -> tuple[Facts, Words, Stats]:
     """Facts, words and densities of the network without its dead channels."""
     live, shape = stats.live, array_shape(machine)
     assert live is not None

@@ -1,10 +1,11 @@
 """Networks without dead channels: pruning leaves channels that nothing reads, and a chip pays for each of them.
 
 A design with pruned weights still takes the cycles, the control and the fetches of every channel. Those that are dead
-leave the network, which computes the same for less, and what that saves is spent by another descent on the smaller one.
+leave the network, which computes the same for less, and descents that price live channels alone take further ones.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.cost.bound import EnergyBound, energy_bound_pj
+from cooptim.cost.bound import energy_bound_pj
 from cooptim.data import Dataset
 from cooptim.descent.budget import Setting
-from cooptim.descent.descend import Descent, descend
+from cooptim.descent.descend import Descent
 from cooptim.descent.finalize import Limits, finalize
-from cooptim.descent.live import IMAGES, cut_factors
+from cooptim.descent.live import IMAGES, LiveDescent, cut_factors, live_descent
 from cooptim.descent.loop import Progress
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.result import Priced, Result
@@ -28,6 +29,8 @@ from cooptim.hardware.machine import Machine
 from cooptim.network.shrink import Shrunk, UnshrinkableError, without_dead
 from cooptim.network.trace import Network
 
+Channels = Mapping[str, tuple[int, int]]  # by the weights that make them, (at first, left)
+_SHARE = 0.7  # of its energy that the first round asks of a design that keeps the accuracy
 _SAME = (
     1e-2  # mean difference of quantized outputs over the largest: sums in another order tip a rounding here or there
 )
@@ -98,53 +101,48 @@ def lean(
     keep: Collection[str] = (),
     progress: Progress | None = None,
 ) -> tuple[Network, Result]:
-    """A smaller network and the result on it: dead channels leave, and what they took is spent by another descent.
+    """A smaller network and the result on it: channels die by gradient, leave, and what they took is saved.
 
-    In each round dead channels leave the final design, which keeps its function and takes less. A descent on the
-    smaller network follows, towards an energy as near to its bound as the design was to its own before, or, where the
-    accuracy is missed, towards the energy that the design had, to win it back. Of both the cheaper one that keeps the
-    accuracy goes on. It ends early when nothing is dead, or a descent gains nothing.
+    Channels that are dead already leave the final design, which keeps its function and takes less. In each round a
+    joint descent follows that prices live channels alone and is asked for 0.7 of the energy, nearer to it after each
+    round that missed the accuracy, or, where the design misses it, for the energy that it has, to win it back. Of both
+    the cheaper one that keeps the accuracy goes on.
 
     Args:
       network, machine, data: those of the run. result: what `optimize` gave; its budgets but for energy still hold.
+      rounds: of descents.
       plan: that of the run; None for the default.
       keep: names of `cooptim.network.shrink.channel_counts` that lose nothing.
 
     Returns:
       The smaller network, its weights those of the final design, and a result whose references are those of the run, of
       the whole network, and whose bound is that of the smaller one; the network and the result as they came where
-      nothing is dead.
+      no channel leaves and no descent gains.
 
     Raises ValueError for a plan of other methods than the run's, UnshrinkableError where channels cannot leave.
     """
-    final, parent, budget = result.designs["final"], result.designs["reference_16b"], result.budget
+    final, budget = result.designs["final"], result.budget
     plan = plan_for(len(data.x_train)) if plan is None else plan
-    task = signed_task(network, machine, data, plan, result.seed, final.design.input_signed)
-    if task.space.methods != final.design.methods or (task.faults is None) != (result.errors is None):
-        raise ValueError(
-            f"lean: the run of {network.workload.name} had another plan (quantizer, pattern, per_channel or errors); "
-            "pass it as plan="
-        )
-    task = with_teacher(task, parent.params, parent.state)
-    deadline_ns = float(parent.report.total_latency_ns) if budget.latency_ns is None else budget.latency_ns
+    task = _task_of(network, machine, data, result, plan)
+    deadline_ns = budget.latency_ns
+    if deadline_ns is None:
+        deadline_ns = float(result.designs["reference_16b"].report.total_latency_ns)
     limits = Limits(None, deadline_ns, budget.area_mm2, result.float_val_accuracy - budget.accuracy_drop)
     widest = int(np.max(np.asarray(result.designs["best_uniform"].design.weight_bits)))
-    best = Descent(final, result.relaxed, result.history, result.snap_drop)
-    left = dict(result.channels)
+    best, share = Descent(final, result.relaxed, result.history, result.snap_drop), _SHARE
+    left: Channels = result.channels
+    task, best, left = _without_dead(task, best, left, deadline_ns, keep)
     for number in range(rounds):
-        small = leaner(task, best.final, deadline_ns, keep=keep)
-        if small is None:
-            break
-        target = _target(task, small, best.final, limits)
-        task, same = small.task, unpruned(best, small.same)
-        left |= {name: (left.get(name, at)[0], at[1]) for name, at in small.channels.items()}
-        best = _better(same, _descent(task, same.final, target, widest, result.widths_held, number, progress), limits)
-        if best is same:
-            break
+        target = dataclasses.replace(limits, energy_pj=_target_pj(best.final, limits, share))
+        found = _descent(task, best.final, target, widest, result.widths_held, number, keep, progress)
+        if found is None or not _is_better(found.descent.final, best.final, limits):
+            share = math.sqrt(share)
+            continue
+        task, best, left = _without_dead(found.task, found.descent, _joined(left, found.channels), deadline_ns, keep)
     if best.final is final:
         return network, result
     one = dataclasses.replace(best.final, title=final.title)
-    bound = _bound(task, deadline_ns)
+    bound = energy_bound_pj(task.space.workload, task.machine, deadline_ns, tilings=task.space.tilings)
     setting = Setting(budget.energy_pj, deadline_ns, budget.area_mm2, bound, budget.lift)
     designs = result.designs | {"final": tested(task, one)}
     accuracy = (result.float_val_accuracy, result.float_test_accuracy)
@@ -153,38 +151,58 @@ def lean(
     return smaller, dataclasses.replace(made, channels=left)
 
 
-def _target(task: Task, small: Leaner, one: Priced, limits: Limits) -> Limits:
+def _task_of(network: Network, machine: Machine, data: Dataset, result: Result, plan: Plan) -> Task:
+    """The task of the run; ValueError for another plan than the run's."""
+    final, parent = result.designs["final"], result.designs["reference_16b"]
+    task = signed_task(network, machine, data, plan, result.seed, final.design.input_signed)
+    if task.space.methods != final.design.methods or (task.faults is None) != (result.errors is None):
+        raise ValueError(
+            f"lean: the run of {network.workload.name} had another plan (quantizer, pattern, per_channel or errors); "
+            "pass it as plan="
+        )
+    return with_teacher(task, parent.params, parent.state)
+
+
+def _without_dead(
+    task: Task, best: Descent, left: Channels, deadline_ns: float, keep: Collection[str]
+) -> tuple[Task, Descent, Channels]:
+    """What goes on, without the channels that are dead in it."""
+    small = leaner(task, best.final, deadline_ns, keep=keep)
+    if small is None:
+        return task, best, left
+    return small.task, unpruned(best, small.same), _joined(left, small.channels)
+
+
+def _joined(left: Channels, found: Channels) -> Channels:
+    """Channels (first, left) after more have gone."""
+    return {**left, **{name: (left.get(name, at)[0], at[1]) for name, at in found.items()}}
+
+
+def _target_pj(one: Priced, limits: Limits, share: float) -> float:
     """What the next descent is asked for."""
     energy_pj = float(one.report.total_energy_pj)
-    if one.val_accuracy >= limits.val_accuracy:
-        energy_pj *= _bound(small.task, limits.latency_ns).bound_pj / _bound(task, limits.latency_ns).bound_pj
-    return dataclasses.replace(limits, energy_pj=energy_pj)
+    return energy_pj * share if one.val_accuracy >= limits.val_accuracy else energy_pj
 
 
 def _descent(
-    task: Task, begin: Priced, limits: Limits, widest: int, held: bool, number: int, progress: Progress | None
-) -> Descent | None:
-    """A joint descent of the smaller network from its weights; None where its training ran away."""
+    task: Task, begin: Priced, limits: Limits, widest: int, held: bool, number: int, keep: Collection[str],
+    progress: Progress | None,
+) -> LiveDescent | None:  # fmt: skip
+    """A joint descent of the network from its weights; None where its training ran away."""
     bits = widest if held else None
     try:
-        return descend(
-            task, begin.params, begin.state, limits, f"lean{number}", bits, None, progress, start_bits=widest
-        )  # fmt: skip
+        return live_descent(
+            task, begin.params, begin.state, limits, f"lean{number}", bits, progress, start_bits=widest, keep=keep
+        )
     except FloatingPointError:
         return None
 
 
-def _better(same: Descent, found: Descent | None, limits: Limits) -> Descent:
-    """What takes less of those that keep the accuracy; the more accurate where none does."""
-    if found is None:
-        return same
+def _is_better(found: Priced, same: Priced, limits: Limits) -> bool:
+    """Whether it takes less of those that keep the accuracy; is more accurate where none does."""
 
     def rank(one: Priced) -> tuple[bool, float]:
         keeps = one.val_accuracy >= limits.val_accuracy
         return keeps, -float(one.report.total_energy_pj) if keeps else one.val_accuracy
 
-    return found if rank(found.final) > rank(same.final) else same
-
-
-def _bound(task: Task, deadline_ns: float) -> EnergyBound:
-    return energy_bound_pj(task.space.workload, task.machine, deadline_ns, tilings=task.space.tilings)
+    return rank(found) > rank(same)

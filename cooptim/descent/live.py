@@ -22,7 +22,7 @@ from cooptim.descent.step import TrainState, init_state, make_step
 from cooptim.descent.task import Task, calibrated_knobs, decode, settled, signed_task
 from cooptim.design.knobs import Phase
 from cooptim.network.liveness import liveness
-from cooptim.network.shrink import Shrunk, without_dead
+from cooptim.network.shrink import Shrunk, channel_counts, shrunk, without_dead
 from cooptim.network.trace import Network
 
 IMAGES = 64  # on which functions are held against each other
@@ -45,19 +45,26 @@ def live_descent(
     Args:
       keep: as in `cooptim.network.shrink.without_dead`.
 
-    Raises UnshrinkableError where the network's function does not take fewer channels or its output changes.
+    Raises UnshrinkableError, before it descends, where the network's function does not take fewer channels.
     """
+    task_live = _priced_live(task, params, state, keep)
     stage, begin = descent_stage(task, params, state, limits, name, bits, start_bits)
-    end, phase, history = run_stage(_priced_live(task, params, state, keep), stage, begin, None, progress)
+    end, phase, history = run_stage(task_live, stage, begin, None, progress)
     less, end, channels = _smaller(task, end, phase, limits.latency_ns, keep)
     return LiveDescent(less, landed(less, end, phase, history, limits, name, bits, None, progress), channels)
 
 
 def _priced_live(task: Task, params: Any, state: Any, keep: Collection[str]) -> Task:
-    """The task whose steps price live channels alone; itself where none can leave."""
-    found = liveness(task.network, params, state, task.data.x_train[:1], keep)
+    """The task whose steps price live channels alone; itself where none can leave.
+
+    Raises UnshrinkableError where the network's function does not take fewer of them.
+    """
+    network, x = task.network, task.data.x_train[:IMAGES]
+    found = liveness(network, params, state, x[:1], keep)
     if found is None:
         return task
+    counts = channel_counts(network, params, state, x[:1])
+    shrunk(network, params, state, x, {name: 1 / n for name, n in counts.items() if n > 1 and name not in keep})
     step = make_step(
         task.network, task.space, augmentation(task.plan.augment, task.data.image_shape), faults=task.faults,
         temperature=task.plan.distill_temperature, channels=found,

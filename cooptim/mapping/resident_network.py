@@ -281,7 +281,7 @@ def _floors(search: _Search, whole: AbstractMapping[Any, AbstractMapping[str, Ce
         weight_tile_bits=np.zeros((1, n)),
         map_bits=needs.map_bits,
         weight_pj=np.max(table[:, :, 0] - table[:, :, 1], axis=(0, 1)),
-        weight_bits=facts(workload).stored_words * bits / search.most_parts(),
+        weight_bits=np.asarray(facts(workload).stored_words) * bits / search.most_parts(),
         map_room_bits=float(needs.map_room_bits),
         weight_room_bits=float(needs.weight_room_bits),
         shared=needs.shared,

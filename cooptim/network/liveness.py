@@ -74,12 +74,14 @@ class Liveness:
         """1 for each weight that is not zero, by leaf."""
         leaves = jax.tree.leaves(params)
         methods = getattr(design, "methods", ())
-        rounds = [(m := method_of(methods, i)).weights == "step_range" and not m.scaled for i in range(len(design.threshold))]
-        cut = jnp.maximum(jnp.asarray(design.threshold), jnp.where(np.asarray(rounds), design.weight_step, 0.0) / 2)
-        return {
-            leaf: present(jnp.asarray(leaves[leaf]), cut[rows].reshape(rows.shape + (1,) * (leaves[leaf].ndim - rows.ndim)))
-            for leaf, rows, _ in self.network.masked_leaves
-        }
+        own = [method_of(methods, row) for row in range(len(self.network.layer_names))]
+        rounding = np.asarray([method.weights == "step_range" and not method.scaled for method in own])
+        cut = jnp.maximum(jnp.asarray(design.threshold), jnp.where(rounding, jnp.asarray(design.weight_step), 0.0) / 2)
+        left = {}
+        for leaf, rows, _ in self.network.masked_leaves:
+            w = jnp.asarray(leaves[leaf])
+            left[leaf] = present(w, cut[rows].reshape(rows.shape + (1,) * (w.ndim - rows.ndim)))
+        return left
 
     def _alive(self, left: Mapping[int, Float[Array, "..."]]) -> Float[Array, "channel"]:
         """1 for each channel that something makes and something reads."""
@@ -93,9 +95,7 @@ class Liveness:
         return replace_gradient(((counts[0] > 0.5) & (counts[1] > 0.5)).astype(fair.dtype), fair)
 
 
-def liveness(
-    network: Network, params: PyTree, state: PyTree, x: PyTree, keep: Collection[str] = ()
-) -> Liveness | None:
+def liveness(network: Network, params: PyTree, state: PyTree, x: PyTree, keep: Collection[str] = ()) -> Liveness | None:
     """Where the channels of a network stand; None where none can leave.
 
     Args:
@@ -121,4 +121,5 @@ def liveness(
                 always[int(makes), number] = 1.0
     if not sides:
         return None
-    return Liveness(network, len(found), tuple(_Side(leaf, axis, at, makes) for (leaf, axis, makes), at in sides.items()), always)
+    found_sides = tuple(_Side(leaf, axis, at, makes) for (leaf, axis, makes), at in sides.items())
+    return Liveness(network, len(found), found_sides, always)

@@ -125,7 +125,7 @@ class Network:
         outs, measured = machine.run(traced.jaxpr, arrays(params, state, x, rngs), (), knobs)
         y, new_state = jax.tree.unflatten(traced.out_tree, outs)
         densities = [by_layer(measured, field, rows, layers) for field in ("weight_density", "input_density")]
-        return y, new_state, Stats(*densities)
+        return y, new_state, Stats(densities[0], densities[1])
 
     def given(self, params: PyTree) -> PyTree:
         """`params` in the dtypes of the model: what was held in float32 for half precision is cast back."""

@@ -95,7 +95,7 @@ class _Bench:
         table = _few_rows(tilings(workload, machine), _ROWS)
         designs = _random_designs(machine, len(workload.layers), _ROWS, rng)
         shape = (POINTS, len(workload.layers))
-        stats = Stats(*(jnp.asarray(rng.uniform(0.1, 0.8, shape)) for _ in range(2)))
+        stats = Stats(jnp.asarray(rng.uniform(0.1, 0.8, shape)), jnp.asarray(rng.uniform(0.1, 0.8, shape)))
 
         def price(machine: Machine, design: Design, stats: Stats) -> tuple[jax.Array, CostReport]:
             report = evaluate(workload, machine, design, stats, period_ns=_PERIOD_NS, tilings=table)

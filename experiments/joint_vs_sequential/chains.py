@@ -81,15 +81,27 @@ def lived(cell: Cell, energy_pj: float, rounds: int, near: float, **widths: Any)
     found: list[tuple[Cell, Priced]] = []
     for number in range(rounds):
         limits = cell.limits(max(energy_pj, near * cell.own_bound_pj))
-        at = live_descent(cell.task, cell.params, cell.state, limits, "joint", widths.get("bits"), start_bits=widths.get("start_bits"))
+        at = live_descent(
+            cell.task, cell.params, cell.state, limits, "joint", widths.get("bits"), start_bits=widths.get("start_bits")
+        )
         one = at.descent.final
         cell = dataclasses.replace(cell, task=at.task)
-        print("round", number, dict(at.channels), float(limits.energy_pj)/cell.bound_pj, _energy_pj(one)/cell.bound_pj, cell.val_accuracy+0.005-one.val_accuracy, float(at.descent.relaxed.total_energy_pj)/cell.bound_pj, cell.own_bound_pj/cell.bound_pj, flush=True)
+        print(
+            "round",
+            number,
+            dict(at.channels),
+            float(limits.energy_pj) / cell.bound_pj,
+            _energy_pj(one) / cell.bound_pj,
+            cell.val_accuracy + 0.005 - one.val_accuracy,
+            float(at.descent.relaxed.total_energy_pj) / cell.bound_pj,
+            cell.own_bound_pj / cell.bound_pj,
+            flush=True,
+        )
         found.append((cell, one))
         small = leaner(cell.task, one, cell.deadline_ns)
         if small is not None:
             cell, one = dataclasses.replace(cell, task=small.task), small.same
-            print("left", dict(small.channels), _energy_pj(one)/cell.bound_pj, flush=True)
+            print("left", dict(small.channels), _energy_pj(one) / cell.bound_pj, flush=True)
             found.append((cell, one))
         cell = dataclasses.replace(cell, params=one.params, state=one.state)
     within = [(at, one) for at, one in found if _energy_pj(one) <= energy_pj * (1 + 1e-6)]

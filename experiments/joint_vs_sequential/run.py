@@ -28,7 +28,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from chains import ORDERS, PROXY, Cell, first_step, joint, last_step, leaned, lived, operations, uniform, unpruned, without
+from chains import (
+    ORDERS,
+    PROXY,
+    Cell,
+    first_step,
+    joint,
+    last_step,
+    leaned,
+    lived,
+    operations,
+    uniform,
+    unpruned,
+    without,
+)
 from flax import nnx
 
 import cooptim

@@ -15,12 +15,12 @@ from cooptim.descent import lean as leaning
 from cooptim.descent.budget import resolve
 from cooptim.descent.descend import Descent
 from cooptim.descent.finalize import Limits, finalize
-from cooptim.descent.lean import Leaner, lean, leaner
+from cooptim.descent.lean import lean, leaner
 from cooptim.descent.plan import quick_plan
 from cooptim.descent.references import reference_16b, uniform_phase
 from cooptim.descent.result import Priced
 from cooptim.descent.run import assembled
-from cooptim.descent.task import Task, build_task, calibrated_knobs, decode, priced
+from cooptim.descent.task import build_task, calibrated_knobs, decode, priced
 from cooptim.design.legal import violations
 from cooptim.network.shrink import UnshrinkableError
 from tests.descent.two_layers import two_layers
@@ -137,13 +137,20 @@ def test_a_run_goes_on_without_dead_channels(traced, data, result):
     assert float(np.mean(np.argmax(np.asarray(rows), -1) == data.y_test)) == pytest.approx(final.test_accuracy)
 
 
-def test_a_run_without_dead_channels_comes_back(traced, data, result):
-    alive = result.designs["final"]
-    alive = dataclasses.replace(
-        result, designs=result.designs | {"final": dataclasses.replace(alive, params=traced.params)}
-    )
-    network, after = lean(traced, result.machine, data, alive, rounds=2, plan=quick_plan())
+def test_a_run_comes_back_where_nothing_is_dead_and_no_descent_gains(traced, data, result, monkeypatch):
+    final = result.designs["final"]
+    alive = dataclasses.replace(final, params=traced.params)
+    alive = dataclasses.replace(result, designs=result.designs | {"final": alive})
+    asked = []
+
+    def runs_away(task, params, state, limits, *args, **kwargs):
+        asked.append(limits.energy_pj / float(final.report.total_energy_pj))
+        raise FloatingPointError
+
+    monkeypatch.setattr(leaning, "live_descent", runs_away)
+    network, after = lean(traced, result.machine, data, alive, rounds=3, plan=quick_plan())
     assert network is traced and after is alive
+    assert asked == pytest.approx([0.7, 0.7**0.5, 0.7**0.25])  # nearer after each miss
 
 
 def test_another_plan_than_the_runs_is_refused(traced, data, result):
@@ -156,13 +163,10 @@ def costing(energy_pj, val_accuracy):
     return mock.Mock(spec=Priced, report=report, val_accuracy=val_accuracy)
 
 
-def test_the_next_descent_is_as_near_to_its_bound_or_wins_the_accuracy_back(monkeypatch):
-    whole, small = mock.Mock(spec=Task), mock.Mock(spec=Leaner, task=mock.Mock(spec=Task))
-    bounds = {id(whole): 100.0, id(small.task): 80.0}
-    monkeypatch.setattr(leaning, "_bound", lambda task, deadline_ns: SimpleNamespace(bound_pj=bounds[id(task)]))
+def test_the_next_descent_saves_or_wins_the_accuracy_back():
     limits = Limits(None, 1.0, None, 0.9)
-    assert leaning._target(whole, small, costing(150.0, 0.9), limits).energy_pj == pytest.approx(150 * 80 / 100)
-    assert leaning._target(whole, small, costing(150.0, 0.89), limits).energy_pj == 150.0
+    assert leaning._target_pj(costing(150.0, 0.9), limits, 0.7) == pytest.approx(105.0)
+    assert leaning._target_pj(costing(150.0, 0.89), limits, 0.7) == 150.0
 
 
 @pytest.mark.parametrize(
@@ -173,11 +177,12 @@ def test_the_next_descent_is_as_near_to_its_bound_or_wins_the_accuracy_back(monk
         ((100.0, 0.95), (110.0, 0.99), "same"),  # keeps, dearer
         ((100.0, 0.85), (110.0, 0.91), "found"),  # wins the accuracy back
         ((100.0, 0.85), (110.0, 0.84), "same"),
-        ((100.0, 0.85), None, "same"),  # ran away
     ],
 )
 def test_the_cheaper_of_those_that_keep_the_accuracy_goes_on(same, found, wins):
-    both = {
-        name: one and mock.Mock(spec=Descent, final=costing(*one)) for name, one in (("same", same), ("found", found))
-    }
-    assert leaning._better(both["same"], both["found"], Limits(None, 1.0, None, 0.9)) is both[wins]
+    assert leaning._is_better(costing(*found), costing(*same), Limits(None, 1.0, None, 0.9)) is (wins == "found")
+
+
+def test_channels_are_counted_from_the_first_network_on():
+    left = leaning._joined({"a": (40, 30), "b": (9, 9)}, {"a": (30, 20), "c": (5, 4)})
+    assert left == {"a": (40, 20), "b": (9, 9), "c": (5, 4)}

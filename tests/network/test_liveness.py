@@ -77,7 +77,7 @@ def test_each_weight_that_is_left_holds_an_equal_part_of_its_channel():
 
 
 def test_shares_are_those_of_what_leaves_a_residual_network():
-    x = jnp.asarray(np.random.default_rng(2).uniform(size=(2, 16, 16, 3)))
+    x = jnp.asarray(np.random.default_rng(2).uniform(size=(2, 16, 16, 3)), jnp.float32)
     network = cooptim.trace(ResNet8(nnx.Rngs(0)), x)
     rng = np.random.default_rng(3)
     leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: np.array(leaf, float), network.params))

@@ -1,0 +1,122 @@
+"""Descents that price live channels alone: the price of a step, what leaves at the end, a legal smaller design."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cooptim
+from cooptim.cost.evaluate import evaluate
+from cooptim.descent import live as living
+from cooptim.descent.descend import descend, descent_stage
+from cooptim.descent.finalize import Limits
+from cooptim.descent.live import live_descent
+from cooptim.descent.loop import control_at, run_stage
+from cooptim.descent.plan import quick_plan
+from cooptim.descent.task import build_task, decode
+from cooptim.design.legal import violations
+from cooptim.network.shrink import UnshrinkableError
+from tests.descent.two_layers import two_layers
+
+pytestmark = [pytest.mark.float32, pytest.mark.unoptimized]
+HIDDEN, DEAD = 40, (3, 7, 8, *range(20, 29))
+LEFT = HIDDEN - len(DEAD)
+DEADLINE_NS = 50e3
+
+
+@pytest.fixture(scope="module")
+def task():
+    jax.config.update("jax_enable_x64", False)  # as users run; each test below is marked float32
+    data, rng = cooptim.load_data("digits"), np.random.default_rng(0)
+    params = {name: jnp.asarray(rng.normal(size=s) / 6, jnp.float32) for name, s in
+              (("a", (64, HIDDEN)), ("b", (HIDDEN, 10)))}  # fmt: skip
+    params["b"] = params["b"].at[np.array(DEAD)].set(0.0)
+    network = cooptim.trace(two_layers, params, data.x_train[:1])
+    plan = dataclasses.replace(quick_plan(), steps=40, finetune_steps=20, finetune_tries=1)
+    return build_task(network, cooptim.load_machine("envision"), data, plan, 0, params, {})
+
+
+def limits(energy_pj):
+    return Limits(energy_pj, DEADLINE_NS, None, 0.0)
+
+
+def test_a_step_is_charged_for_live_channels_alone(task):
+    network = task.network
+    stage, begin = descent_stage(task, network.params, {}, limits(2e4), "live", 4)
+    control = control_at(task.plan, stage, begin.knobs, 0, stage.phase)
+    batch = task.data.batch(0, 0, task.plan.batch)
+    copy = lambda state: jax.tree.map(jnp.array, state)  # noqa: E731  the step donates it
+    plain = task.step(copy(begin), control, *batch)[1]
+    live = living._priced_live(task, network.params, {}, ()).step(copy(begin), control, *batch)[1]
+    design = task.space.decode(begin.knobs, control.temperature, stage.phase)
+    x = np.asarray(batch[0])
+    smaller = {"a": np.delete(np.asarray(network.params["a"]), DEAD, 1), "b": np.delete(network.params["b"], DEAD, 0)}
+    few = cooptim.trace(two_layers, smaller, x[:1])
+    stats = few.apply(smaller, {}, x, design)[2]
+    # on the untiled row, which both networks have, the price is that of the smaller one
+    untiled = lambda n: jnp.asarray(np.eye(1, n)[[0, 0]], jnp.float32)  # noqa: E731
+    table = cooptim.mapping.frontier.tilings(few.workload, task.machine)
+    small = dataclasses.replace(design, tiling=untiled(table.rows))
+    wanted = evaluate(few.workload, task.machine, small, stats, period_ns=DEADLINE_NS, tilings=table)
+    shares = living.liveness(network, network.params, {}, x[:1]).shares(network.params, design)
+    measured = dataclasses.replace(network.apply(network.params, {}, x, design)[2], live=shares)
+    whole = dataclasses.replace(design, tiling=untiled(task.space.tilings.rows))
+    found = evaluate(network.workload, task.machine, whole, measured, period_ns=DEADLINE_NS, tilings=task.space.tilings)
+    assert float(found.total_energy_pj) == pytest.approx(float(wanted.total_energy_pj), rel=1e-3)
+    charged = evaluate(
+        network.workload, task.machine, design, measured, period_ns=DEADLINE_NS, tilings=task.space.tilings
+    )
+    assert float(live.log_cost[0]) == pytest.approx(np.log(float(charged.total_energy_pj)), abs=1e-4)
+    assert float(live.log_cost[0]) < float(plain.log_cost[0]) - 0.1
+
+
+def test_dead_channels_leave_before_the_descent_lands_and_the_function_stays(task):
+    stage, begin = descent_stage(task, task.network.params, {}, limits(2e4), "live", None, 4.0)
+    end, phase, _ = run_stage(task, dataclasses.replace(stage, steps=1), begin, None, None)
+    soft = decode(task, end.knobs, phase)
+    before = task.measure.accuracy(end.params, end.state, soft, task.data.x_val, task.data.y_val)
+    # what one step has moved away from 0 is still below every threshold
+    less, small, channels = living._smaller(task, end, phase, DEADLINE_NS, ())
+    assert channels == {"a": (HIDDEN, LEFT)} and less.space.workload.macs == 74 * LEFT
+    np.testing.assert_array_equal(small.params["a"], np.delete(np.asarray(end.params["a"]), DEAD, 1))
+    np.testing.assert_array_equal(small.params["b"], np.delete(np.asarray(end.params["b"]), DEAD, 0))
+    assert np.any(np.abs(small.params["a"]) < np.asarray(soft.threshold[0]))  # pruned weights may still come back
+    for knob in ("weight_log2_step", "weight_log2_range", "log2_threshold", "input_log2_step", "input_log2_range"):
+        np.testing.assert_array_equal(getattr(small.knobs, knob), getattr(end.knobs, knob))
+    np.testing.assert_array_equal(small.multipliers, end.multipliers)
+    np.testing.assert_array_equal(small.key, end.key)
+    after = less.measure.accuracy(small.params, small.state, decode(less, small.knobs, phase), *_val(less))
+    assert after == pytest.approx(before, rel=1e-4)
+    kept = living._smaller(task, end, phase, DEADLINE_NS, ["a"])
+    assert kept[0] is task and kept[1].params is end.params
+
+
+def _val(task):
+    return task.data.x_val, task.data.y_val
+
+
+def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_the_whole_takes(task):
+    whole = descend(task, task.network.params, {}, limits(9e3), "joint", None, None, None, start_bits=4.0).final
+    found = live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=4.0)
+    one, less = found.descent.final, found.task
+    assert found.channels["a"][0] == HIDDEN and found.channels["a"][1] <= LEFT
+    assert one.params["a"].shape == (64, found.channels["a"][1])
+    assert violations(less.space, one.design) == [] and float(one.report.total_latency_ns) <= DEADLINE_NS * (1 + 1e-6)
+    again = evaluate(less.space.workload, less.machine, one.design, one.stats, period_ns=DEADLINE_NS)
+    assert one.stats.live is None
+    assert float(again.total_energy_pj) == pytest.approx(float(one.report.total_energy_pj), rel=1e-5)
+    assert float(one.report.total_energy_pj) < 0.9 * float(whole.report.total_energy_pj)
+
+
+def test_a_function_that_counts_its_channels_is_refused_before_the_descent(task, monkeypatch):
+    def counting(params, x):
+        x = x.reshape(x.shape[0], -1)
+        return jax.nn.relu(x @ params["a"]).reshape(-1, HIDDEN) @ params["b"]
+
+    network = cooptim.trace(counting, task.network.params, task.data.x_train[:1])
+    other = build_task(network, task.machine, task.data, task.plan, 0, network.params, {})
+    monkeypatch.setattr(living, "run_stage", lambda *args: pytest.fail("it has descended"))
+    with pytest.raises(UnshrinkableError, match="does not take fewer channels of a"):
+        live_descent(other, network.params, {}, limits(9e3), "live", None, start_bits=4.0)
