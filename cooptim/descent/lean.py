@@ -18,7 +18,7 @@ from cooptim.data import Dataset
 from cooptim.descent.budget import Setting
 from cooptim.descent.descend import Descent
 from cooptim.descent.finalize import Limits, finalize
-from cooptim.descent.live import IMAGES, LiveDescent, cut_factors, live_descent
+from cooptim.descent.live import IMAGES, Channels, LiveDescent, cut_factors, joined, live_descent
 from cooptim.descent.loop import Progress
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.result import Priced, Result
@@ -29,7 +29,6 @@ from cooptim.hardware.machine import Machine
 from cooptim.network.shrink import Shrunk, UnshrinkableError, without_dead
 from cooptim.network.trace import Network
 
-Channels = Mapping[str, tuple[int, int]]  # by the weights that make them, (at first, left)
 _SHARE = 0.7  # of its energy that the first round asks of a design that keeps the accuracy
 _SAME = (
     1e-2  # mean difference of quantized outputs over the largest: sums in another order tip a rounding here or there
@@ -138,7 +137,7 @@ def lean(
         if found is None or not _is_better(found.descent.final, best.final, limits):
             share = math.sqrt(share)
             continue
-        task, best, left = _without_dead(found.task, found.descent, _joined(left, found.channels), deadline_ns, keep)
+        task, best, left = _without_dead(found.task, found.descent, joined(left, found.channels), deadline_ns, keep)
     if best.final is final:
         return network, result
     one = dataclasses.replace(best.final, title=final.title)
@@ -170,12 +169,7 @@ def _without_dead(
     small = leaner(task, best.final, deadline_ns, keep=keep)
     if small is None:
         return task, best, left
-    return small.task, unpruned(best, small.same), _joined(left, small.channels)
-
-
-def _joined(left: Channels, found: Channels) -> Channels:
-    """Channels (first, left) after more have gone."""
-    return {**left, **{name: (left.get(name, at)[0], at[1]) for name, at in found.items()}}
+    return small.task, unpruned(best, small.same), joined(left, small.channels)
 
 
 def _target_pj(one: Priced, limits: Limits, share: float) -> float:

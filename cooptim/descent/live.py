@@ -7,6 +7,8 @@ and fine-tuned like any design.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -17,15 +19,17 @@ import numpy as np
 from cooptim.data.augment import augmentation
 from cooptim.descent.descend import Descent, best_hardware, descent_stage, landed
 from cooptim.descent.finalize import Limits
-from cooptim.descent.loop import Progress, run_stage
+from cooptim.descent.loop import Part, Progress, empty_history, freeze_step, run_stage
 from cooptim.descent.step import TrainState, init_state, make_step
-from cooptim.descent.task import Task, calibrated_knobs, decode, settled, signed_task
-from cooptim.design.knobs import Phase
+from cooptim.descent.task import Task, calibrated_knobs, decode, signed_task
+from cooptim.design.knobs import Knobs, Phase
 from cooptim.network.liveness import liveness
 from cooptim.network.shrink import Shrunk, channel_counts, shrunk, without_dead
 from cooptim.network.trace import Network
 
+Channels = Mapping[str, tuple[int, int]]  # by the weights that make them, (at first, left)
 IMAGES = 64  # on which functions are held against each other
+_LEAVE = 0.5  # of the steps, after which dead channels leave for the first time
 
 
 class LiveDescent(NamedTuple):
@@ -33,38 +37,59 @@ class LiveDescent(NamedTuple):
 
     task: Task
     descent: Descent
-    channels: Mapping[str, tuple[int, int]]  # by the weights that make them, (before, after)
+    channels: Channels
 
 
 def live_descent(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, progress: Progress | None = None,
     *, start_bits: float | None = None, keep: Collection[str] = (),
 ) -> LiveDescent:  # fmt: skip
-    """As `descend`, with dead channels free of charge and gone in the end.
+    """As `descend`, with dead channels free of charge, and gone in the end.
+
+    They leave half way, when widths freeze and at the end, for the hardware that suits the network that is left is
+    better than what the price of live channels can know, and what it saves is to be spent before the descent ends.
 
     Args:
       keep: as in `cooptim.network.shrink.without_dead`.
 
     Raises UnshrinkableError, before it descends, where the network's function does not take fewer channels.
     """
-    task_live = _priced_live(task, params, state, keep)
-    stage, begin = descent_stage(task, params, state, limits, name, bits, start_bits)
-    end, phase, history = run_stage(task_live, stage, begin, None, progress)
-    less, end, channels = _smaller(task, end, phase, limits.latency_ns, keep)
-    return LiveDescent(less, landed(less, end, phase, history, limits, name, bits, None, progress), channels)
+    _require_shrinkable(task, params, state, keep)
+    stage, now = descent_stage(task, params, state, limits, name, bits, start_bits)
+    history, phase, first = empty_history(stage), stage.phase, 0
+    left: Channels = {}
+    for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):
+        steps = Part(first, last, phase, history)
+        now, phase, history = run_stage(_priced_live(task, now, keep), stage, now, None, progress, steps)
+        task, now, gone = _smaller(task, now, phase, limits.latency_ns, keep)
+        stage = dataclasses.replace(stage, refit=functools.partial(_refitted, task, limits.latency_ns))
+        first, left = last, joined(left, gone)
+    return LiveDescent(task, landed(task, now, phase, history, limits, name, bits, None, progress), left)
 
 
-def _priced_live(task: Task, params: Any, state: Any, keep: Collection[str]) -> Task:
-    """The task whose steps price live channels alone; itself where none can leave.
+def joined(left: Channels, found: Channels) -> Channels:
+    """Channels (first, left) after more have gone."""
+    return {**left, **{name: (left.get(name, at)[0], at[1]) for name, at in found.items()}}
 
-    Raises UnshrinkableError where the network's function does not take fewer of them.
-    """
+
+def _refitted(task: Task, deadline_ns: float, state: TrainState, phase: Phase) -> Knobs:
+    return best_hardware(task, state, phase, deadline_ns)
+
+
+def _require_shrinkable(task: Task, params: Any, state: Any, keep: Collection[str]) -> None:
+    """Raises UnshrinkableError unless each layer that has channels of its own can do with one less."""
     network, x = task.network, task.data.x_train[:IMAGES]
-    found = liveness(network, params, state, x[:1], keep)
+    counts = channel_counts(network, params, state, x[:1])
+    shares = {name: 1 / n for name, n in counts.items() if n > 1 and name not in keep}
+    if shares:
+        shrunk(network, params, state, x, shares)
+
+
+def _priced_live(task: Task, now: TrainState, keep: Collection[str]) -> Task:
+    """The task whose steps price live channels alone; itself where none can leave."""
+    found = liveness(task.network, now.params, now.state, task.data.x_train[:1], keep)
     if found is None:
         return task
-    counts = channel_counts(network, params, state, x[:1])
-    shrunk(network, params, state, x, {name: 1 / n for name, n in counts.items() if n > 1 and name not in keep})
     step = make_step(
         task.network, task.space, augmentation(task.plan.augment, task.data.image_shape), faults=task.faults,
         temperature=task.plan.distill_temperature, channels=found,
@@ -73,34 +98,35 @@ def _priced_live(task: Task, params: Any, state: Any, keep: Collection[str]) -> 
 
 
 def _smaller(
-    task: Task, end: TrainState, phase: Phase, deadline_ns: float, keep: Collection[str]
-) -> tuple[Task, TrainState, Mapping[str, tuple[int, int]]]:
-    """(task, state, channels) without what is dead at the end of a descent; what is pruned may still come back."""
-    soft = decode(task, end.knobs, phase)
-    still = settled(task, end.params, end.state, soft)
-    pruned = task.network.harden(end.params, soft)
-    small = without_dead(task.network, pruned, still, task.data.x_train[:IMAGES], keep=keep)
+    task: Task, now: TrainState, phase: Phase, deadline_ns: float, keep: Collection[str]
+) -> tuple[Task, TrainState, Channels]:
+    """(task, state, channels) without what is dead at the thresholds of the moment; what is pruned may come back."""
+    soft = decode(task, now.knobs, phase)
+    pruned = task.network.harden(now.params, soft)
+    small = without_dead(task.network, pruned, now.state, task.data.x_train[:IMAGES], keep=keep)
     if all(before == after for before, after in small.channels.values()):
-        return task, dataclasses.replace(end, state=still), small.channels
+        return task, now, small.channels
     less = signed_task(small.network, task.machine, task.data, task.plan, task.seed, task.space.input_signed)
     less = dataclasses.replace(less, teacher=task.teacher)
-    params, state = left_of(small, end.params, still)
-    fresh = calibrated_knobs(less, params, state, task.plan.start_bits)
-    scales = end.knobs.weight_log2_scale
+    params, state = left_of(small, now.params, now.state)
+    scales = now.knobs.weight_log2_scale
     if scales is not None:
         scales = tuple(cut_factors(task.network, small, row, np.asarray(scale)) for row, scale in enumerate(scales))
-    knobs = dataclasses.replace(end.knobs, tiling_logits=fresh.tiling_logits, weight_log2_scale=scales)
-    begin = dataclasses.replace(
-        init_state(params, state, knobs, task.seed), multipliers=end.multipliers, key=end.key
-    )  # fmt: skip
+    tilings = calibrated_knobs(less, params, state, task.plan.start_bits).tiling_logits
+    knobs = dataclasses.replace(now.knobs, tiling_logits=tilings, weight_log2_scale=scales)
+    fresh = init_state(params, state, knobs, task.seed)
+    moments = now.weight_moments
+    moments = moments._replace(mu=left_of(small, moments.mu, ())[0], nu=left_of(small, moments.nu, ())[0])
+    begin = dataclasses.replace(fresh, weight_moments=moments, multipliers=now.multipliers, key=now.key)
     return less, dataclasses.replace(begin, knobs=best_hardware(less, begin, phase, deadline_ns)), small.channels
 
 
 def left_of(small: Shrunk, params: Any, state: Any) -> Any:
-    """(params, state) at the places that stay."""
+    """(params, state) at the places that stay; without a state, those of params."""
     leaves, tree = jax.tree.flatten((params, state))
     for (leaf, axis), kept in small.kept.items():
-        leaves[leaf] = jnp.take(leaves[leaf], kept, axis=axis)
+        if leaf < len(leaves):
+            leaves[leaf] = jnp.take(leaves[leaf], kept, axis=axis)
     return jax.tree.unflatten(tree, leaves)
 
 

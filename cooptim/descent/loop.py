@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +61,15 @@ class Stage:
     refit: Callable[[TrainState, Phase], Knobs] | None = None
 
 
+class Part(NamedTuple):
+    """Some steps of a stage: where it stands and what it has seen."""
+
+    first: int
+    end: int
+    phase: Phase
+    history: dict[str, np.ndarray]
+
+
 _STEPS = ("log2_step", "log2_scale")
 _WIDTHS = ("log2_step", "log2_range")
 _CHANNELS = "weight_log2_scale"  # stands while widths are learned: with both free, factors run off and channels die
@@ -107,19 +116,24 @@ def _each(leaf: Any, rate: Any) -> Any:
 
 
 def run_stage(
-    task: Task, stage: Stage, state: TrainState, checkpoints: Checkpoints | None, progress: Progress | None
-) -> tuple[TrainState, Phase, dict[str, np.ndarray]]:
-    """Runs a stage to its end, or on from its last checkpoint; returns state, phase at the end and history."""
+    task: Task, stage: Stage, state: TrainState, checkpoints: Checkpoints | None, progress: Progress | None,
+    part: Part | None = None,
+) -> tuple[TrainState, Phase, dict[str, np.ndarray]]:  # fmt: skip
+    """Runs a stage to its end, or on from its last checkpoint; returns state, phase at the end and history.
+
+    Args:
+      part: the steps of it that are run, without checkpoints; None runs all.
+    """
     plan, data = task.plan, task.data
-    history = empty_history(stage)
-    phase, first = stage.phase, 0
+    history = empty_history(stage) if part is None else part.history
+    phase, first, end = (stage.phase, 0, stage.steps) if part is None else (part.phase, part.first, part.end)
     if checkpoints is not None and checkpoints.latest(stage.name) is not None:
         first, saved = checkpoints.restore(stage.name, {"state": state, "phase": phase, "history": history})
         state, phase, history = saved["state"], saved["phase"], dict(saved["history"])
-    if progress is not None:
+    if progress is not None and first == 0:
         progress.stage(stage.name, stage.steps)
     saved_at, seen, teacher = time.monotonic(), None, _teacher(task, stage)
-    for step in range(first, stage.steps):
+    for step in range(first, end):
         if stage.freeze and step == freeze_step(plan, stage):
             state, phase = frozen_widths(task, stage, state, phase)
         control = control_at(plan, stage, state.knobs, step, phase)

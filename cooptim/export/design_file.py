@@ -194,7 +194,7 @@ def load_stats(path: str | os.PathLike[str], workload: Workload) -> Stats:
             if not _is_number(value) or not 0.0 <= value <= 1.0:
                 raise ValueError(f"{path}, layer {name}: {field} is {value!r}; write a share in 0..1")
         columns.append(jnp.asarray(values, default.dtype))
-    return Stats(columns[0], columns[1], *columns[2:3])
+    return Stats(columns[0], columns[1], columns[2] if len(columns) == len(_MEASURED) else None)
 
 
 def _margins(path: str | os.PathLike[str], content: dict[str, Any], workload: Workload) -> Any:

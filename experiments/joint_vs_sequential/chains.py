@@ -12,17 +12,21 @@ import numpy as np
 
 from cooptim.cost.bit_operations import bit_operations, bit_operations_price
 from cooptim.cost.bound import energy_bound_pj
+from cooptim.descent.assign import assign_hardware
 from cooptim.descent.descend import best_hardware, descend, landed
 from cooptim.descent.finalize import Limits, price
 from cooptim.descent.lean import leaner
 from cooptim.descent.live import live_descent
 from cooptim.descent.loop import Stage, run_stage
+from cooptim.descent.moves import HARDWARE
+from cooptim.descent.polish import polished
 from cooptim.descent.references import reference_16b
 from cooptim.descent.result import Priced
 from cooptim.descent.run import best_uniform
 from cooptim.descent.step import TrainState, init_state, make_step
 from cooptim.descent.task import Task, calibrated_knobs, decode
 from cooptim.design.knobs import Phase, free_phase, frozen_phase, knob_names
+from cooptim.design.legal import snap
 from cooptim.design.operands import MIN_BITS
 from cooptim.workload.graph import facts
 
@@ -77,58 +81,45 @@ def joint(cell: Cell, energy_pj: float, *, bits: int | None = None, start_bits: 
     ).final  # fmt: skip
 
 
-def lived(cell: Cell, energy_pj: float, rounds: int, near: float, **widths: Any) -> tuple[Cell, Priced]:
-    found: list[tuple[Cell, Priced]] = []
-    for number in range(rounds):
-        limits = cell.limits(max(energy_pj, near * cell.own_bound_pj))
-        at = live_descent(
-            cell.task, cell.params, cell.state, limits, "joint", widths.get("bits"), start_bits=widths.get("start_bits")
-        )
-        one = at.descent.final
-        cell = dataclasses.replace(cell, task=at.task)
-        print(
-            "round",
-            number,
-            dict(at.channels),
-            float(limits.energy_pj) / cell.bound_pj,
-            _energy_pj(one) / cell.bound_pj,
-            cell.val_accuracy + 0.005 - one.val_accuracy,
-            float(at.descent.relaxed.total_energy_pj) / cell.bound_pj,
-            cell.own_bound_pj / cell.bound_pj,
-            flush=True,
-        )
-        found.append((cell, one))
-        small = leaner(cell.task, one, cell.deadline_ns)
-        if small is not None:
-            cell, one = dataclasses.replace(cell, task=small.task), small.same
-            print("left", dict(small.channels), _energy_pj(one) / cell.bound_pj, flush=True)
-            found.append((cell, one))
-        cell = dataclasses.replace(cell, params=one.params, state=one.state)
-    within = [(at, one) for at, one in found if _energy_pj(one) <= energy_pj * (1 + 1e-6)]
-    if within:
-        return max(within, key=lambda pair: (pair[1].val_accuracy, -pair[1].val_loss))
-    return min(found, key=lambda pair: _energy_pj(pair[1]))
+def leaned(
+    cell: Cell, energy_pj: float, rounds: int, near: float, *, bits: int | None = None, start_bits: float | None = None
+) -> tuple[Cell, Priced]:
+    """(its cell, the design) of so many joint descents that price live channels alone; 0 is one that lets none leave.
 
-
-def leaned(cell: Cell, energy_pj: float, rounds: int, near: float, **widths: Any) -> tuple[Cell, Priced]:
-    """(its cell, the design) of joint descents between which dead channels leave; `widths` as in `joint`.
-
-    No descent is asked for less than `near` times the bound of its own network: below, weights die faster than channels
-    leave. Of the designs within the energy the most accurate is taken, and the cheapest where none is.
+    No descent is asked for less than `near` times the bound of the network that it starts from: below, weights die
+    faster than the rest can learn. Of the designs within the energy the most accurate is taken, and the cheapest where
+    none is.
     """
+    if rounds == 0:
+        return cell, joint(cell, energy_pj, bits=bits, start_bits=start_bits)
     found: list[tuple[Cell, Priced]] = []
-    for number in range(rounds + 1):
-        one = joint(cell, max(energy_pj, near * cell.own_bound_pj), **widths)
+    for _ in range(rounds):
+        limits = cell.limits(max(energy_pj, near * cell.own_bound_pj))
+        at = live_descent(cell.task, cell.params, cell.state, limits, "joint", bits, start_bits=start_bits)
+        one = at.descent.final
+        cell = dataclasses.replace(cell, task=at.task, params=one.params, state=one.state)
         found.append((cell, one))
-        small = None if number == rounds else leaner(cell.task, one, cell.deadline_ns)
-        if small is None:
-            break
-        cell = dataclasses.replace(cell, task=small.task, params=small.same.params, state=small.same.state)
-        found.append((cell, small.same))
+        small = leaner(cell.task, one, cell.deadline_ns)  # fine-tuning may have killed more
+        if small is not None:
+            cell = dataclasses.replace(cell, task=small.task, params=small.same.params, state=small.same.state)
+            found.append((cell, small.same))
     within = [(at, one) for at, one in found if _energy_pj(one) <= energy_pj * (1 + 1e-6)]
     if within:
         return max(within, key=lambda pair: (pair[1].val_accuracy, -pair[1].val_loss))
     return min(found, key=lambda pair: _energy_pj(pair[1]))
+
+
+def narrowest_pj(cell: Cell, one: Priced) -> float:
+    """Energy of a design if every width were 2 b and the zeros stayed where they are, on the hardware that suits it.
+
+    What the widths of a design can still save, whoever chooses them.
+    """
+    task = cell.task
+    two = jnp.full(task.layers, MIN_BITS)
+    design = dataclasses.replace(one.design, weight_bits=two, input_bits=two)
+    legal = snap(task.space, assign_hardware(task.space, task.pricer, design, one.stats, cell.deadline_ns))
+    best = polished(task.space, task.pricer, legal, one.stats, cell.deadline_ns, HARDWARE)
+    return min(float(task.pricer.report(at, one.stats, cell.deadline_ns).total_energy_pj) for at in (best, design))
 
 
 def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:

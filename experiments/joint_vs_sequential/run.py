@@ -36,7 +36,7 @@ from chains import (
     joint,
     last_step,
     leaned,
-    lived,
+    narrowest_pj,
     operations,
     uniform,
     unpruned,
@@ -61,8 +61,8 @@ NETWORKS: dict[str, Callable[[nnx.Rngs, int], Any]] = {  # of images of so many 
     "lenet5": lambda rngs, channels: LeNet5(rngs),
     "resnet8": ResNet8,
 }
-FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "own_bound_pj", "val_drop",
-          "val_loss", "test_drop", "cpu_s")  # fmt: skip
+FIELDS = ("seed", "deadline", "buffer_kb", "method", "asked", "energy_pj", "bound_pj", "own_bound_pj", "narrowest_pj",
+          "val_drop", "val_loss", "test_drop", "cpu_s")  # fmt: skip
 CHAINS = {"proxy": PROXY, **{f"sequential {name}": order for name, order in ORDERS.items()}}
 WAYS = ("joint", "uniform+pruning", *CHAINS)
 PROXY_SHARES = (0.6, 0.35, 0.2)  # of the bit operations that the first step left, asked of pruning
@@ -107,6 +107,7 @@ def rows_of(args: argparse.Namespace, plan: Plan, data: Any, seed: int) -> Any:
                     "asked": asked,
                     "energy_pj": float(one.report.total_energy_pj),
                     "own_bound_pj": at.own_bound_pj,
+                    "narrowest_pj": narrowest_pj(at, one),
                     "val_drop": parent_val - one.val_accuracy,
                     "val_loss": one.val_loss,
                     "test_drop": parent_test - test,
@@ -140,7 +141,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
     everything = {"joint": {"start_bits": bits}, "uniform+pruning": {"bits": bits}}
     for name, widths in everything.items():
         if name in args.ways:
-            find = functools.partial(lived if args.live else leaned, cell, rounds=args.lean, near=args.near, **widths)
+            find = functools.partial(leaned, cell, rounds=args.lean, near=args.near, **widths)
             yield from towards(name, find, budgets)
     for name, order in CHAINS.items():
         if name not in args.ways:
@@ -292,8 +293,7 @@ def main() -> None:
     parser.add_argument("--finetune", type=int, help="steps of one round of fine-tuning")
     parser.add_argument("--bits", type=int, help="best uniform width where it is known; without chains it can be given")
     parser.add_argument("--distill", type=float, default=0.0, help="share of the float parent's outputs in the loss")
-    parser.add_argument("--lean", type=int, default=0, help="times that dead channels leave and a descent follows")
-    parser.add_argument("--live", action="store_true")
+    parser.add_argument("--lean", type=int, default=0, help="descents one after the other from which channels leave")
     parser.add_argument("--near", type=float, default=1.0, help="least energy of one descent over its network's bound")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="to a design, beside the uniform width")
     parser.add_argument(

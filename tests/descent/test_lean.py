@@ -184,5 +184,5 @@ def test_the_cheaper_of_those_that_keep_the_accuracy_goes_on(same, found, wins):
 
 
 def test_channels_are_counted_from_the_first_network_on():
-    left = leaning._joined({"a": (40, 30), "b": (9, 9)}, {"a": (30, 20), "c": (5, 4)})
+    left = leaning.joined({"a": (40, 30), "b": (9, 9)}, {"a": (30, 20), "c": (5, 4)})
     assert left == {"a": (40, 20), "b": (9, 9), "c": (5, 4)}

@@ -49,7 +49,7 @@ def test_a_step_is_charged_for_live_channels_alone(task):
     batch = task.data.batch(0, 0, task.plan.batch)
     copy = lambda state: jax.tree.map(jnp.array, state)  # noqa: E731  the step donates it
     plain = task.step(copy(begin), control, *batch)[1]
-    live = living._priced_live(task, network.params, {}, ()).step(copy(begin), control, *batch)[1]
+    live = living._priced_live(task, begin, ()).step(copy(begin), control, *batch)[1]
     design = task.space.decode(begin.knobs, control.temperature, stage.phase)
     x = np.asarray(batch[0])
     smaller = {"a": np.delete(np.asarray(network.params["a"]), DEAD, 1), "b": np.delete(network.params["b"], DEAD, 0)}
@@ -85,6 +85,10 @@ def test_dead_channels_leave_before_the_descent_lands_and_the_function_stays(tas
     assert np.any(np.abs(small.params["a"]) < np.asarray(soft.threshold[0]))  # pruned weights may still come back
     for knob in ("weight_log2_step", "weight_log2_range", "log2_threshold", "input_log2_step", "input_log2_range"):
         np.testing.assert_array_equal(getattr(small.knobs, knob), getattr(end.knobs, knob))
+    for moment in ("mu", "nu"):
+        kept = np.delete(np.asarray(getattr(end.weight_moments, moment)["b"]), DEAD, 0)
+        np.testing.assert_array_equal(getattr(small.weight_moments, moment)["b"], kept)
+    assert int(small.weight_moments.count) == int(end.weight_moments.count) == 1
     np.testing.assert_array_equal(small.multipliers, end.multipliers)
     np.testing.assert_array_equal(small.key, end.key)
     after = less.measure.accuracy(small.params, small.state, decode(less, small.knobs, phase), *_val(less))
@@ -108,6 +112,9 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
     assert one.stats.live is None
     assert float(again.total_energy_pj) == pytest.approx(float(one.report.total_energy_pj), rel=1e-5)
     assert float(one.report.total_energy_pj) < 0.9 * float(whole.report.total_energy_pj)
+    seen = found.descent.history  # three parts of one stage
+    np.testing.assert_array_equal(seen["step"][:-1], np.arange(0, task.plan.steps, 10))
+    assert np.all(np.isfinite(seen["loss"][:-1]))
 
 
 def test_a_function_that_counts_its_channels_is_refused_before_the_descent(task, monkeypatch):
