@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the whole job and writes its directory."""
     goal, lengths = budget(options), plan(options)
     if options.lean < 0:
-        raise ValueError(f"--lean {options.lean}: write how often dead channels leave, 0 for never")
+        raise ValueError(f"--lean {options.lean}: write how many descents let channels leave, 0 for none")
     if not 0 <= options.seed < 2**31:
         raise ValueError(f"--seed {options.seed}: write a whole number from 0 to 2147483647")
     machine = load_machine(options.machine)
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise UnshrinkableError(f"--lean {options.lean}: {error}; the run is written without it") from None
     report(leaner, out)
     if leaner is result:
-        print(f"--lean {options.lean}: no channel of the joint network is dead, so none has left")
+        print(f"--lean {options.lean}: no channel is dead, and no descent kept the accuracy for less; none has left")
     return 0
 
 

@@ -126,8 +126,8 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
         "too, that is cross-entropy to the float network's softened outputs; default %(default)s",
     )  # fmt: skip
     parser.add_argument(
-        "--lean", type=int, default=0, metavar="ROUNDS", help="so many times, take channels that pruning has killed "
-        "out of the joint network and descend again on the smaller one; default %(default)s",
+        "--lean", type=int, default=0, metavar="ROUNDS", help="take dead channels out of the joint network, then "
+        "descend so many times for 0.7 of its energy, dead channels free of charge; default %(default)s",
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from cooptim.descent.result import Priced
 from cooptim.descent.step import TrainState, init_state
 from cooptim.descent.task import Task, calibrated_knobs, decode, priced, settled
 from cooptim.design.design import Design
-from cooptim.design.knobs import Knobs, Phase, free_phase, frozen_phase, knob_names
+from cooptim.design.knobs import Knobs, OperandKnobs, Phase, free_phase, frozen_phase, knob_names
 
 _QUANTIZER = ("weight_log2_step", "input_log2_step", "weight_log2_scale", "codebook")
 # One round of fine-tuning has brought back 0.021 of validation accuracy at most: 2 bits, 4.7 points missed, then 2.6.
@@ -78,9 +78,14 @@ def descend(
 
 
 def descent_stage(
-    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, start_bits: float | None = None
-) -> tuple[Stage, TrainState]:
-    """(the stage of a descent from the float parent, where it begins); arguments as in `descend`."""
+    task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, start_bits: float | None = None,
+    design: Design | None = None,
+) -> tuple[Stage, TrainState]:  # fmt: skip
+    """(the stage of a descent from the float parent, where it begins); arguments as in `descend`.
+
+    Args:
+      design: whose widths, ranges and thresholds it starts from, in the place of `start_bits`; None starts uniform.
+    """
     plan, period = task.plan, limits.latency_ns
     phase = free_phase(task.layers) if bits is None else uniform_phase(task, bits, prune=True)
     learned = plan.start_bits if start_bits is None else start_bits
@@ -89,17 +94,26 @@ def descent_stage(
         # Channels of their own range die where widths fall and thresholds rise, so that they start alike.
         alike = tuple(jnp.zeros_like(scale) for scale in begin.knobs.weight_log2_scale)
         begin = dataclasses.replace(begin, knobs=dataclasses.replace(begin.knobs, weight_log2_scale=alike))
+    if design is not None:
+        begin = dataclasses.replace(begin, knobs=_operands_of(task, design, begin.knobs))
     begin = dataclasses.replace(begin, knobs=best_hardware(task, begin, free_phase(task.layers), period))
     moving = tuple(
         n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range")
     )
     stage = Stage(
         name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=True, period_ns=period,
-        width_rate=1.0 if start_bits is None else plan.near_rate_share,
+        width_rate=1.0 if start_bits is None and design is None else plan.near_rate_share,
         refit=lambda state, phase: best_hardware(task, state, phase, period),
         **_budgets(task, begin, phase, limits),
     )  # fmt: skip
     return stage, begin
+
+
+def _operands_of(task: Task, design: Design, knobs: Knobs) -> Knobs:
+    """The knobs with what a legal design keeps of weights and inputs."""
+    found = task.space.encode(jax.tree.map(jnp.asarray, design))
+    names = [field.name for field in dataclasses.fields(OperandKnobs)]
+    return dataclasses.replace(knobs, **{name: getattr(found, name) for name in names})
 
 
 def landed(

@@ -186,7 +186,16 @@ def _descent(
     bits = widest if held else None
     try:
         return live_descent(
-            task, begin.params, begin.state, limits, f"lean{number}", bits, progress, start_bits=widest, keep=keep
+            task,
+            begin.params,
+            begin.state,
+            limits,
+            f"lean{number}",
+            bits,
+            progress,
+            start_bits=widest,
+            keep=keep,
+            design=begin.design,
         )
     except FloatingPointError:
         return None

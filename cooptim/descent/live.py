@@ -22,6 +22,7 @@ from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Part, Progress, empty_history, freeze_step, run_stage
 from cooptim.descent.step import TrainState, init_state, make_step
 from cooptim.descent.task import Task, calibrated_knobs, decode, signed_task
+from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.network.liveness import liveness
 from cooptim.network.shrink import Shrunk, channel_counts, shrunk, without_dead
@@ -42,7 +43,7 @@ class LiveDescent(NamedTuple):
 
 def live_descent(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, progress: Progress | None = None,
-    *, start_bits: float | None = None, keep: Collection[str] = (),
+    *, start_bits: float | None = None, keep: Collection[str] = (), design: Design | None = None,
 ) -> LiveDescent:  # fmt: skip
     """As `descend`, with dead channels free of charge, and gone in the end.
 
@@ -51,11 +52,12 @@ def live_descent(
 
     Args:
       keep: as in `cooptim.network.shrink.without_dead`.
+      design: of these parameters, from whose widths, ranges and thresholds it goes on; None starts uniform.
 
     Raises UnshrinkableError, before it descends, where the network's function does not take fewer channels.
     """
     _require_shrinkable(task, params, state, keep)
-    stage, now = descent_stage(task, params, state, limits, name, bits, start_bits)
+    stage, now = descent_stage(task, params, state, limits, name, bits, start_bits, design)
     history, phase, first = empty_history(stage), stage.phase, 0
     left: Channels = {}
     for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):

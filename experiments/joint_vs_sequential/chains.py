@@ -93,9 +93,12 @@ def leaned(
     if rounds == 0:
         return cell, joint(cell, energy_pj, bits=bits, start_bits=start_bits)
     found: list[tuple[Cell, Priced]] = []
+    design = None
     for _ in range(rounds):
         limits = cell.limits(max(energy_pj, near * cell.own_bound_pj))
-        at = live_descent(cell.task, cell.params, cell.state, limits, "joint", bits, start_bits=start_bits)
+        at = live_descent(
+            cell.task, cell.params, cell.state, limits, "joint", bits, start_bits=start_bits, design=design
+        )
         one = at.descent.final
         cell = dataclasses.replace(cell, task=at.task, params=one.params, state=one.state)
         found.append((cell, one))
@@ -103,6 +106,7 @@ def leaned(
         if small is not None:
             cell = dataclasses.replace(cell, task=small.task, params=small.same.params, state=small.same.state)
             found.append((cell, small.same))
+        design = found[-1][1].design
     within = [(at, one) for at, one in found if _energy_pj(one) <= energy_pj * (1 + 1e-6)]
     if within:
         return max(within, key=lambda pair: (pair[1].val_accuracy, -pair[1].val_loss))

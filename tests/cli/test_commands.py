@@ -282,7 +282,7 @@ def test_optimize_fine_tunes_as_long_as_asked_whatever_else_is_said(run, here, f
         (("--finetune", "0"), "--finetune 0: at least 1"),
         (("--distill", "1.5"), "--distill 1.5: write a share of the loss from 0 to 1"),
         (("--distill", "nan"), "--distill nan: write a share"),
-        (("--lean", "-1"), "--lean -1: write how often dead channels leave, 0 for never"),
+        (("--lean", "-1"), "--lean -1: write how many descents let channels leave, 0 for none"),
         (("--out", "own_nets.py/run"), "output directory own_nets.py/run: cannot be written"),
         (("--machine", "tpu"), "tpu"),
     ],
@@ -310,7 +310,9 @@ def test_optimize_takes_dead_channels_out_as_often_as_asked(run, here, fake_opti
     assert [key for key, share in content["fraction_of_bound"].items() if share is not None] == ["final"]
     monkeypatch.setattr("cooptim.cli.optimize.lean", lambda network, machine, data, result, **_: (network, result))
     code, out, _ = run(*argv, "--lean", "1")
-    assert code == 0 and out.endswith("--lean 1: no channel of the joint network is dead, so none has left\n")
+    assert code == 0 and out.endswith(
+        "--lean 1: no channel is dead, and no descent kept the accuracy for less; none has left\n"
+    )
 
 
 def test_channels_that_cannot_leave_lose_no_run(run, here, fake_optimize, monkeypatch):
