@@ -1,5 +1,6 @@
 """Where a joint descent starts: at the best uniform width, from which widths move slowly, or far above it."""
 
+import dataclasses
 import inspect
 
 import jax.numpy as jnp
@@ -61,6 +62,23 @@ def test_widths_start_where_they_are_told_to_and_move_slowly_from_there(task, he
     np.testing.assert_allclose(np.asarray(design.weight_bits), bits, atol=0.02)
     np.testing.assert_allclose(np.asarray(design.input_bits), bits, atol=0.02)
     assert stage.width_rate == pytest.approx(rate if rate == 1.0 else task.plan.near_rate_share)
+
+
+def test_a_descent_goes_on_from_a_design(task):
+    limits = Limits(None, 1e9, None, 0.0)
+    knobs = task.init(jnp.asarray([0.5, 0.25]), jnp.ones(2), jnp.asarray([2.0, 4.0]), jnp.asarray([5.0, 3.0]))
+    cut = jnp.asarray([0.7, 0.2]) * jnp.asarray([0.5, 0.25])
+    design = dataclasses.replace(decode(task, knobs, free_phase(2)), threshold=cut)
+    params = task.network.params, task.network.state
+    stage, begin = descent_stage(task, *params, limits, "live", None, 3, design)
+    found, plain = decode(task, begin.knobs, stage.phase), descent_stage(task, *params, limits, "live", None, 3)[1]
+    np.testing.assert_array_equal(found.weight_bits, [2, 4])
+    np.testing.assert_array_equal(found.input_bits, [5, 3])
+    for field in ("threshold", "weight_step", "input_step"):
+        np.testing.assert_allclose(getattr(found, field), getattr(design, field), rtol=1e-6, err_msg=field)
+    # modes start as open as ever, for narrower ones may become legal
+    np.testing.assert_array_equal(begin.knobs.mode_logits, plain.knobs.mode_logits)
+    assert stage.width_rate == task.plan.near_rate_share
 
 
 def test_slow_widths_slow_nothing_else_and_are_no_slower_once_frozen(task):

@@ -2,13 +2,15 @@
 
 import dataclasses
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from cooptim.descent import finalize
+from cooptim.descent import descend, finalize
 from cooptim.descent.finalize import Limits
 from cooptim.descent.moves import Move
+from cooptim.descent.step import TrainState
 from cooptim.descent.task import Task
 from cooptim.design.design import Design
 
@@ -199,3 +201,23 @@ def test_the_layers_that_hold_most_are_tried_alone(monkeypatch):
     assert finalize._roomiest(one, None, None, design, 65.0, 1.0) == [1, 3, 4, 5]
     # 0.952 of 72 pJ is 68.5: 69 is above it, 68 below
     assert finalize._roomiest(one, None, None, design, 72.0, 1.0) == [1]
+
+
+@pytest.mark.parametrize(
+    ("cost_pj", "reached", "kept"),
+    [
+        (60.0, 0.70, "as it is"),  # within the budget, and what comes back is noise
+        (60.0, 0.796, "spent"),  # harmless
+        (60.0, 0.90, "spent"),
+        (80.0, 0.10, "spent"),  # above the budget: no choice
+    ],
+)
+def test_what_is_within_its_budget_is_not_spent_on_noise(monkeypatch, cost_pj, reached, kept):
+    end = mock.Mock(spec=TrainState, params="params", state="old")
+    fitted, measure = cut(0.0, 0.0), types.SimpleNamespace(accuracy=lambda *_: (reached, 1.0))
+    monkeypatch.setattr(descend, "fitted", lambda *_: (fitted, "new"))
+    report = types.SimpleNamespace(total_energy_pj=cost_pj)
+    monkeypatch.setattr(descend, "price", lambda *_: (report, None))
+    before = cut(1.0, 1.0)
+    found, state = descend._spent_well(TwoLayers(measure), end, before, 0.8, LIMITS)
+    assert (found is fitted, state) == ((True, "new") if kept == "spent" else (False, "old"))
