@@ -101,7 +101,15 @@ def _val(task):
     return task.data.x_val, task.data.y_val
 
 
-def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_the_whole_takes(task):
+def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_the_whole_takes(task, monkeypatch):
+    left, leave = [], living._smaller
+
+    def seen(task, now, phase, *rest):
+        less = leave(task, now, phase, *rest)
+        left.append((task.space.workload.macs, less[0].space.workload.macs, float(phase.frozen)))
+        return less
+
+    monkeypatch.setattr(living, "_smaller", seen)
     whole = descend(task, task.network.params, {}, limits(9e3), "joint", None, None, None, start_bits=4.0).final
     found = live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=4.0)
     one, less = found.descent.final, found.task
@@ -112,6 +120,10 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
     assert one.stats.live is None
     assert float(again.total_energy_pj) == pytest.approx(float(one.report.total_energy_pj), rel=1e-5)
     assert float(one.report.total_energy_pj) < 0.9 * float(whole.report.total_energy_pj)
+    # half way, just before widths freeze, and at the end; each time the smaller network goes on
+    assert [frozen for *_, frozen in left] == [0.0, 0.0, 1.0] and left[0][0] > left[0][1]
+    assert [before for before, *_ in left[1:]] == [after for _, after, _ in left[:-1]]
+    assert left[-1][1] == less.space.workload.macs
     seen = found.descent.history  # three parts of one stage
     np.testing.assert_array_equal(seen["step"][:-1], np.arange(0, task.plan.steps, 10))
     assert np.all(np.isfinite(seen["loss"][:-1]))
