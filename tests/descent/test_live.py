@@ -110,6 +110,8 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
         return less
 
     monkeypatch.setattr(living, "_smaller", seen)
+    rates = []
+    monkeypatch.setattr(living, "run_stage", lambda *args: rates.append(args[1].width_rate) or run_stage(*args))
     whole = descend(task, task.network.params, {}, limits(9e3), "joint", None, None, None, start_bits=4.0).final
     found = live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=4.0)
     one, less = found.descent.final, found.task
@@ -120,6 +122,7 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
     assert one.stats.live is None
     assert float(again.total_energy_pj) == pytest.approx(float(one.report.total_energy_pj), rel=1e-5)
     assert float(one.report.total_energy_pj) < 0.9 * float(whole.report.total_energy_pj)
+    assert rates == [pytest.approx(task.plan.near_rate_share / 3)] * 3
     # half way, just before widths freeze, and at the end; each time the smaller network goes on
     assert [frozen for *_, frozen in left] == [0.0, 0.0, 1.0] and left[0][0] > left[0][1]
     assert [before for before, *_ in left[1:]] == [after for _, after, _ in left[:-1]]
