@@ -97,6 +97,18 @@ def test_dead_channels_leave_before_the_descent_lands_and_the_function_stays(tas
     assert kept[0] is task and kept[1].params is end.params
 
 
+def test_scales_of_the_channels_that_leave_leave_the_knobs(task):
+    plan = dataclasses.replace(task.plan, per_channel=True)
+    scaled = build_task(task.network, task.machine, task.data, plan, 0, task.network.params, {})
+    stage, begin = descent_stage(scaled, task.network.params, {}, limits(2e4), "live", 4)
+    scales = (jnp.linspace(-1.0, 1.0, HIDDEN), jnp.linspace(0.0, 1.0, 10))
+    begin = dataclasses.replace(begin, knobs=dataclasses.replace(begin.knobs, weight_log2_scale=scales))
+    less, small, _ = living._smaller(scaled, begin, stage.phase, DEADLINE_NS, ())
+    np.testing.assert_array_equal(small.knobs.weight_log2_scale[0], np.delete(np.asarray(scales[0]), DEAD))
+    np.testing.assert_array_equal(small.knobs.weight_log2_scale[1], scales[1])
+    assert less.space.channels(0) == LEFT
+
+
 def _val(task):
     return task.data.x_val, task.data.y_val
 
