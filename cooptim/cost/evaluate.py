@@ -36,6 +36,7 @@ KINKS: tuple[str, ...] = (  # where a gradient may jump; everywhere else the rep
     "two layers of equal input width that take the same feature map, which is stored at the wider one",
     "resident weights just filling the buffer, or two layers of equal value per bit",
     "period equal to the latency",
+    "live channels of a layer just filling the array once (their steps are counted whole, with a linear slope)",
     "two consecutive layers at the same supply, where changes of it cost",
 )
 
@@ -56,6 +57,8 @@ def evaluate(
     Args:
       stats: measured densities, and the reach of layers behind early exits; None prices a network without zeros in
         which all layers run. Where `reach` is given, energies are means over inputs, latencies stay the longest.
+        Where `live` is, the price is that of the network without its dead channels, in the tilings of the whole one:
+        exact but for tiles, and for the fill and drain of a systolic array.
       period_ns: time from one inference to the next; leakage at the retention supply is charged for the rest of it.
         None: the next inference starts at once.
       tilings: the table that `design.tiling` refers to; None takes `cooptim.mapping.frontier.tilings`.
