@@ -130,7 +130,7 @@ def run_stage(
     if checkpoints is not None and checkpoints.latest(stage.name) is not None:
         first, saved = checkpoints.restore(stage.name, {"state": state, "phase": phase, "history": history})
         state, phase, history = saved["state"], saved["phase"], dict(saved["history"])
-    if progress is not None and first == 0:
+    if progress is not None and (part is None or first == 0):
         progress.stage(stage.name, stage.steps)
     saved_at, seen, teacher = time.monotonic(), None, _teacher(task, stage)
     for step in range(first, end):

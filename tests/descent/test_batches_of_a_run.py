@@ -85,7 +85,10 @@ def test_a_resumed_run_sees_the_same_augmented_images(task, tmp_path, streamed):
     with pytest.raises(Killed):
         _trained(task, checkpoints, _progress(15))
     assert checkpoints.latest("float") == 20  # killed in the report of the 21st step
-    resumed = _trained(task, checkpoints)
+    stages: list[tuple[str, int]] = []
+    heard = types.SimpleNamespace(stage=lambda *stage: stages.append(stage), step=lambda *_, **__: None)
+    resumed = _trained(task, checkpoints, heard)
+    assert stages == [("float", task.plan.float_steps)]
     assert np.array_equal(resumed, whole)
     assert not np.array_equal(whole, np.asarray(task.network.params["w"]))
 

@@ -1,6 +1,7 @@
 """Descents that price live channels alone: the price of a step, what leaves at the end, a legal smaller design."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +126,10 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
     rates = []
     monkeypatch.setattr(living, "run_stage", lambda *args: rates.append(args[1].width_rate) or run_stage(*args))
     whole = descend(task, task.network.params, {}, limits(9e3), "joint", None, None, None, start_bits=4.0).final
-    found = live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=4.0)
+    stages: list[tuple[str, int]] = []
+    heard = SimpleNamespace(stage=lambda *stage: stages.append(stage), step=lambda *_, **__: None)
+    found = live_descent(task, task.network.params, {}, limits(9e3), "live", None, heard, start_bits=4.0)
+    assert stages == [("live", task.plan.steps), ("live-finetune0", 20)]  # its three parts are one stage
     one, less = found.descent.final, found.task
     assert found.channels["a"][0] == HIDDEN and found.channels["a"][1] <= LEFT
     assert one.params["a"].shape == (64, found.channels["a"][1])
