@@ -77,7 +77,7 @@ def figure(found: list[dict[str, Any]]) -> Figure:
             axis.set_xlim(1.5, 18.0)
             axis.set_xticks(range(2, 17, 2))
             draw.tidy(axis, f"{network}: {operand}", "width [bit]", "zero words [%]")
-            axis.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(0.93, 1.0))
+            axis.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(0.85, 1.0))
     dotted = Line2D([], [], color=draw.BLACK, linestyle=":", linewidth=1)
     draw.status_legend(picture, used, [("published: AlexNet's activations exceed it even at large widths", dotted)])
     return picture
