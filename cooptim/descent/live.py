@@ -24,15 +24,18 @@ from cooptim.descent.step import TrainState, init_state, make_step
 from cooptim.descent.task import Task, calibrated_knobs, decode, signed_task
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase
+from cooptim.design.operands import MIN_BITS
 from cooptim.network.liveness import liveness
 from cooptim.network.shrink import Shrunk, channel_counts, shrunk, without_dead
 from cooptim.network.trace import Network
+from cooptim.relax.bitwidth import range_of
 
 Channels = Mapping[str, tuple[int, int]]  # by the weights that make them, (at first, left)
 IMAGES = 64  # on which functions are held against each other
 # Of the rate of widths that start near their end: channels that die and widths that fall at once cost accuracy that
 # neither does alone (LeNet-5, experiments/joint_vs_sequential: 1.0 points at 0.3 of their whole rate, 0.0 at 0.1).
 _SLOW = 1 / 3
+_MARGIN_BITS = 0.15  # of a width that is to be learned, to the next wider one
 _LEAVE = 0.5  # of the steps, after which dead channels leave for the first time
 
 
@@ -63,6 +66,7 @@ def live_descent(
     stage, now = descent_stage(task, params, state, limits, name, bits, start_bits, design)
     if stage.width_rate < 1.0:
         stage = dataclasses.replace(stage, width_rate=_SLOW * stage.width_rate)
+        now = dataclasses.replace(now, knobs=_inside(task, now.knobs, phase=stage.phase) if bits is None else now.knobs)
     history, phase, first = empty_history(stage), stage.phase, 0
     left: Channels = {}
     for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):
@@ -72,6 +76,22 @@ def live_descent(
         stage = dataclasses.replace(stage, refit=functools.partial(_refitted, task, limits.latency_ns))
         first, left = last, joined(left, gone)
     return LiveDescent(task, landed(task, now, phase, history, limits, name, bits, None, progress), left)
+
+
+def _inside(task: Task, knobs: Knobs, phase: Phase) -> Knobs:
+    """Knobs whose steps are so coarse that no width is next to a wider one, which the noise of a batch would tip."""
+    design = decode(task, knobs, phase)
+
+    def coarser(log2_step: Any, log2_range: Any, bits: Any, signed: Any) -> Any:
+        levels = range_of(jnp.ones_like(log2_step), jnp.maximum(bits - _MARGIN_BITS, MIN_BITS), signed)
+        return jnp.maximum(log2_step, log2_range - jnp.log2(levels))
+
+    signed = jnp.asarray(task.space.signed, knobs.input_log2_step.dtype)
+    return dataclasses.replace(
+        knobs,
+        weight_log2_step=coarser(knobs.weight_log2_step, knobs.weight_log2_range, design.weight_bits, 1.0),
+        input_log2_step=coarser(knobs.input_log2_step, knobs.input_log2_range, design.input_bits, signed),
+    )
 
 
 def joined(left: Channels, found: Channels) -> Channels:

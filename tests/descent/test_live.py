@@ -110,6 +110,23 @@ def test_scales_of_the_channels_that_leave_leave_the_knobs(task):
     assert less.space.channels(0) == LEFT
 
 
+def test_no_width_starts_next_to_a_wider_one(task):
+    stage, begin = descent_stage(task, task.network.params, {}, limits(2e4), "live", None, 3.0)
+    inside = living._inside(task, begin.knobs, stage.phase)
+    before, after = decode(task, begin.knobs, stage.phase), decode(task, inside, stage.phase)
+    for field in ("weight_bits", "input_bits", "weight_range", "input_range"):
+        np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+    # signed weights of 3 b hold 3 steps, and 2^(2 - margin) - 1 is left of them
+    reached = np.exp2(np.asarray(inside.weight_log2_range - inside.weight_log2_step))
+    np.testing.assert_allclose(reached, 2 ** (2 - living._MARGIN_BITS) - 1, rtol=1e-5)
+    for finer in (0.8, 0.6):  # of the margin: still the same width
+        nudged = dataclasses.replace(inside, weight_log2_step=inside.weight_log2_step - finer * living._MARGIN_BITS)
+        np.testing.assert_array_equal(decode(task, nudged, stage.phase).weight_bits, [3, 3])
+    two = descent_stage(task, task.network.params, {}, limits(2e4), "live", None, 2.0)[1]
+    kept = living._inside(task, two.knobs, stage.phase)  # none is coarser than two bits
+    np.testing.assert_array_equal(kept.weight_log2_step, two.knobs.weight_log2_step)
+
+
 def _val(task):
     return task.data.x_val, task.data.y_val
 
