@@ -165,6 +165,22 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
     assert np.all(np.isfinite(seen["loss"][:-1]))
 
 
+def test_a_live_descent_goes_on_from_a_design(task, monkeypatch):
+    begun = []
+
+    def began(task, stage, state, *rest):
+        begun.append(np.asarray(decode(task, state.knobs, stage.phase).weight_bits))
+        raise FloatingPointError
+
+    monkeypatch.setattr(living, "run_stage", began)
+    knobs = task.init(jnp.ones(2), jnp.ones(2), jnp.asarray([2.0, 5.0]), 4.0)
+    design = decode(task, knobs, descent_stage(task, task.network.params, {}, limits(9e3), "live", None, 3.0)[0].phase)
+    for known in (None, design):
+        with pytest.raises(FloatingPointError):
+            live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=3.0, design=known)
+    np.testing.assert_array_equal(begun, [[3, 3], [2, 5]])
+
+
 def test_a_function_that_counts_its_channels_is_refused_before_the_descent(task, monkeypatch):
     def counting(params, x):
         x = x.reshape(x.shape[0], -1)
