@@ -130,7 +130,7 @@ def landed(
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
     now_pj = float(price(task, end.params, end.state, design, period)[0].total_energy_pj)
     aims = graded(limits, now_pj, task.plan.finetune_tries)
-    design, state = _spent_well(task, end, design, after, aims[0])
+    design, state = _spent_well(task, end, design, (after, now_pj), aims[0])
     if bits is None:
         # Fine-tuning still follows, so a move may cost a little more here than in the end.
         reached = task.measure.accuracy(end.params, state, design, task.data.x_val, task.data.y_val)[0]
@@ -145,20 +145,22 @@ def landed(
     return Descent(tuned, relaxed, history, before - after)
 
 
-def _spent_well(task: Task, end: TrainState, design: Design, accuracy: float, limits: Limits) -> tuple[Design, Any]:
+def _spent_well(
+    task: Task, end: TrainState, design: Design, known: tuple[float, float], limits: Limits
+) -> tuple[Design, Any]:
     """(design, state) whose budget binds, or as they are where they meet it and spending what is left does harm.
 
     Pruned weights that come back are what they were when they went, and many at once are noise.
+
+    Args:
+      known: (validation accuracy, energy [pJ]) of the design.
     """
+    accuracy, now_pj = known
     found, state = fitted(task, end.params, end.state, design, limits)
-    if limits.energy_pj is None or float(_energy_pj(task, end, design, limits)) > limits.energy_pj:
+    if limits.energy_pj is None or now_pj > limits.energy_pj:
         return found, state
     reached = task.measure.accuracy(end.params, state, found, task.data.x_val, task.data.y_val)[0]
     return (found, state) if reached >= accuracy - _SNAP_LEEWAY else (design, end.state)
-
-
-def _energy_pj(task: Task, end: TrainState, design: Design, limits: Limits) -> Any:
-    return price(task, end.params, end.state, design, limits.latency_ns)[0].total_energy_pj
 
 
 def graded(limits: Limits, now_pj: float, rounds: int) -> list[Limits]:

@@ -197,6 +197,7 @@ def test_a_descent_lands_by_these_grades(monkeypatch):
     report = SimpleNamespace(total_energy_pj=86.4)
     for name, stub in {
         "decode": lambda *_: "soft", "settled": lambda *_: "state", "finalize": lambda *_: "legal", "fitted": bind,
+        "_spent_well": inspect.unwrap(descend._spent_well),
         "price": lambda *_: (report, None), "_finetuned": tuned,
     }.items():  # fmt: skip
         monkeypatch.setattr(descend, name, stub)

@@ -142,6 +142,7 @@ def test_a_descent_hands_over_what_stands_at_its_budget(monkeypatch, task, now_p
         "price": lambda *_: (SimpleNamespace(total_energy_pj=now_pj), None), "fitted": lambda *_: ("design", "state"),
         "improve": lambda *_: ("design", "state"), "_as_it_is": lambda *_: "as it is", "Descent": lambda *parts: parts,
         "_finetuned": lambda *_, **how: seen.update(how) or "tuned",
+        "_spent_well": inspect.unwrap(descend._spent_well),
     }  # fmt: skip
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(descend, name, stand_in)
