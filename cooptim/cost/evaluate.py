@@ -1,7 +1,5 @@
 """The price of a design: composes the parts and holds no formula of its own."""
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,17 +11,17 @@ from cooptim.cost.area import area_mm2
 from cooptim.cost.effect import workload_effect
 from cooptim.cost.energy import Operands, access_pj, busy_cycles, layer_energy_pj, link_bits, packing_of
 from cooptim.cost.latency import layer_latency_ns
+from cooptim.cost.live import live_network
 from cooptim.cost.report import CostReport
 from cooptim.cost.residency import Residency, residency
 from cooptim.cost.switching import changes, mean_changes
-from cooptim.cost.words import Words, expected_words, live_words
+from cooptim.cost.words import Words, expected_words
 from cooptim.design.design import Design
 from cooptim.hardware.dvafs import standby_mw
 from cooptim.hardware.machine import Machine
 from cooptim.hardware.mechanisms import Effect, array_bits
 from cooptim.mapping.frontier import tilings as frontier_tilings
 from cooptim.mapping.tilings import Tilings
-from cooptim.mapping.traffic import array_shape, quanta
 from cooptim.network.stats import Stats, dense_stats
 from cooptim.workload import Workload
 from cooptim.workload.graph import Facts, facts
@@ -57,8 +55,7 @@ def evaluate(
     Args:
       stats: measured densities, and the reach of layers behind early exits; None prices a network without zeros in
         which all layers run. Where `reach` is given, energies are means over inputs, latencies stay the longest.
-        Where `live` is, the price is that of the network without its dead channels, in the tilings of the whole one:
-        exact but for tiles, and for the fill and drain of a systolic array.
+        Where `live` is, the price is that of the network without its dead channels (`cooptim.cost.live`).
       period_ns: time from one inference to the next; leakage at the retention supply is charged for the rest of it.
         None: the next inference starts at once.
       tilings: the table that `design.tiling` refers to; None takes `cooptim.mapping.frontier.tilings`.
@@ -78,8 +75,7 @@ def evaluate(
     if reach is not None:
         chex.assert_shape(reach, (layers,))
     words = expected_words(table, jnp.asarray(design.tiling))
-    if stats.live is not None:
-        known, words, stats = _live(workload, machine, known, words, stats)
+    known, words, stats = live_network(workload, machine, known, words, stats)
     effect = workload_effect(
         machine, workload, design.weight_bits, design.input_bits, stats.weight_density, stats.input_density,
         design.supply_v, words.cycles, words.sram_w, words.sram_i,
@@ -119,22 +115,6 @@ def evaluate(
         reach=reach,
         mean_busy_ns=None if reach is None else whole_ns,
     )
-
-
-def _live(workload: Workload, machine: Machine, known: Facts, words: Words, stats: Stats) -> tuple[Facts, Words, Stats]:
-    """Facts, words and densities of the network without its dead channels."""
-    live, shape = stats.live, array_shape(machine)
-    assert live is not None
-    bounds = [(layer.bounds.K, layer.bounds.C) for layer in workload.layers]
-    filled = [quanta(layer, shape) for layer in workload.layers]
-    words = live_words(words, live, tuple(np.transpose(bounds)), tuple(np.transpose(filled)))
-    both = live.outputs * live.inputs
-    known = dataclasses.replace(
-        known, macs=known.macs * both, stored_words=known.stored_words * both, map_words=known.map_words * live.outputs,
-        outputs=known.outputs * live.outputs,
-    )  # fmt: skip
-    dense = stats.weight_density * live.weights / jnp.maximum(both, jnp.finfo(both.dtype).tiny)
-    return known, words, dataclasses.replace(stats, weight_density=jnp.minimum(dense, 1.0), live=None)
 
 
 def _utilization(

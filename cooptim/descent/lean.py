@@ -186,17 +186,9 @@ def _descent(
     bits = widest if held else None
     try:
         return live_descent(
-            task,
-            begin.params,
-            begin.state,
-            limits,
-            f"lean{number}",
-            bits,
-            progress,
-            start_bits=widest,
-            keep=keep,
+            task, begin.params, begin.state, limits, f"lean{number}", bits, progress, start_bits=widest, keep=keep,
             design=begin.design,
-        )
+        )  # fmt: skip
     except FloatingPointError:
         return None
 

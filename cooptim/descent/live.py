@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.data.augment import augmentation
 from cooptim.descent.descend import Descent, best_hardware, descent_stage, landed
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Part, Progress, empty_history, freeze_step, run_stage
-from cooptim.descent.step import TrainState, init_state, make_step
-from cooptim.descent.task import Task, calibrated_knobs, decode, signed_task
+from cooptim.descent.step import TrainState, init_state
+from cooptim.descent.task import Task, decode, signed_task, step_of
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, Phase
 from cooptim.design.operands import MIN_BITS
@@ -64,9 +63,9 @@ def live_descent(
     """
     _require_shrinkable(task, params, state, keep)
     stage, now = descent_stage(task, params, state, limits, name, bits, start_bits, design)
-    if stage.width_rate < 1.0:
+    if bits is None and stage.width_rate < 1.0:
         stage = dataclasses.replace(stage, width_rate=_SLOW * stage.width_rate)
-        now = dataclasses.replace(now, knobs=_inside(task, now.knobs, phase=stage.phase) if bits is None else now.knobs)
+        now = dataclasses.replace(now, knobs=_inside(task, now.knobs, stage.phase))
     history, phase, first = empty_history(stage), stage.phase, 0
     left: Channels = {}
     for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):
@@ -117,11 +116,7 @@ def _priced_live(task: Task, now: TrainState, keep: Collection[str]) -> Task:
     found = liveness(task.network, now.params, now.state, task.data.x_train[:1], keep)
     if found is None:
         return task
-    step = make_step(
-        task.network, task.space, augmentation(task.plan.augment, task.data.image_shape), faults=task.faults,
-        temperature=task.plan.distill_temperature, channels=found,
-    )  # fmt: skip
-    return dataclasses.replace(task, step=step)
+    return dataclasses.replace(task, step=step_of(task.network, task.space, task.data, task.plan, task.faults, found))
 
 
 def _smaller(
@@ -139,7 +134,7 @@ def _smaller(
     scales = now.knobs.weight_log2_scale
     if scales is not None:
         scales = tuple(cut_factors(task.network, small, row, np.asarray(scale)) for row, scale in enumerate(scales))
-    tilings = calibrated_knobs(less, params, state, task.plan.start_bits).tiling_logits
+    tilings = less.init(*jnp.ones((2, less.layers))).tiling_logits  # where every descent starts
     knobs = dataclasses.replace(now.knobs, tiling_logits=tilings, weight_log2_scale=scales)
     fresh = init_state(params, state, knobs, task.seed)
     moments = now.weight_moments

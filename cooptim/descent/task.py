@@ -26,6 +26,7 @@ from cooptim.design.knobs import Knobs, Phase, float_phase
 from cooptim.design.space import DesignSpace
 from cooptim.hardware.machine import Machine
 from cooptim.mapping.frontier import tilings
+from cooptim.network.liveness import Liveness
 from cooptim.network.ranges import extremes
 from cooptim.network.stats import Stats
 from cooptim.network.trace import Network
@@ -92,17 +93,22 @@ def signed_task(
         space,
         Measure(network, plan.chunk, faults),
         Pricer(space),
-        make_step(
-            network,
-            space,
-            augmentation(plan.augment, data.image_shape),
-            faults=faults,
-            temperature=plan.distill_temperature,
-        ),
+        step_of(network, space, data, plan, faults),
         compiled(space.init),
         compiled(space.decode),
         faults,
     )
+
+
+def step_of(
+    network: Network, space: DesignSpace, data: Dataset, plan: Plan, faults: Faults | None,
+    channels: Liveness | None = None,
+) -> Any:  # fmt: skip
+    """The training step of a task, as a program; `channels` as in `make_loss`."""
+    images = augmentation(plan.augment, data.image_shape)
+    return make_step(
+        network, space, images, faults=faults, temperature=plan.distill_temperature, channels=channels
+    )  # fmt: skip
 
 
 def with_teacher(task: Task, params: Any, state: Any) -> Task:

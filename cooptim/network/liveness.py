@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from cooptim.network.channels import bundles, channels
 from cooptim.network.interpret import measure_dtype
+from cooptim.network.kept import patterned
 from cooptim.network.quantized import OperandDesign
 from cooptim.network.stats import Live
 from cooptim.network.trace import Network
@@ -75,12 +76,16 @@ class Liveness:
         leaves = jax.tree.leaves(params)
         methods = getattr(design, "methods", ())
         own = [method_of(methods, row) for row in range(len(self.network.layer_names))]
+        bits = jnp.asarray(design.weight_bits)
         rounding = np.asarray([method.weights == "step_range" and not method.scaled for method in own])
         cut = jnp.maximum(jnp.asarray(design.threshold), jnp.where(rounding, jnp.asarray(design.weight_step), 0.0) / 2)
         left = {}
-        for leaf, rows, _ in self.network.masked_leaves:
+        for leaf, rows, site in self.network.masked_leaves:
             w = jnp.asarray(leaves[leaf])
-            left[leaf] = present(w, cut[rows].reshape(rows.shape + (1,) * (w.ndim - rows.ndim)))
+            each = rows.shape + (1,) * (w.ndim - rows.ndim)
+            axes = site.axes if site.intact else None
+            w = patterned(w, axes, own[int(rows.ravel()[0])], bits[rows].reshape(each), rows.ndim)
+            left[leaf] = present(w, cut[rows].reshape(each))
         return left
 
     def _alive(self, left: Mapping[int, Float[Array, "..."]]) -> Float[Array, "channel"]:

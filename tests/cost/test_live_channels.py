@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cooptim.cost.evaluate import evaluate
-from cooptim.cost.words import Words, expected_words, live_words
+from cooptim.cost.live import live_words
+from cooptim.cost.words import Words, expected_words
 from cooptim.hardware import load_machine
 from cooptim.mapping.frontier import tilings
 from cooptim.network.stats import Live, Stats

@@ -100,6 +100,16 @@ def test_shares_are_those_of_what_leaves_a_residual_network():
     np.testing.assert_allclose(live.weights, expected)
 
 
+def test_weights_that_a_pattern_cuts_are_not_left():
+    read = np.array([[1.0, 1.0], [0.5, 2.0], [0.25, 0.5], [2.0, 0.25]])  # of four channels by two outputs
+    params = {"a": np.ones((4, 4)), "bias": np.ones(4), "b": read}
+    two = design(2)
+    two.methods = (Method(), Method(pattern=(2, 4)))  # of each output's four readers the two largest stay
+    live = liveness(cooptim.trace(dense, params, X), params, {}, X).shares(params, two)
+    np.testing.assert_allclose(live.inputs, [1.0, 3 / 4])  # neither output keeps channel 2
+    np.testing.assert_allclose(live.weights, [3 / 4, 1.0])
+
+
 def test_what_cannot_leave_is_alive():
     params = drawn()
     network = cooptim.trace(dense, params, X)
