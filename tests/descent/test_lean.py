@@ -143,12 +143,13 @@ def test_a_run_comes_back_where_nothing_is_dead_and_no_descent_gains(traced, dat
     alive = dataclasses.replace(result, designs=result.designs | {"final": alive})
     asked = []
 
-    def runs_away(task, params, state, limits, *args, **kwargs):
+    def runs_away(task, params, state, limits, *args, keep, design, **kwargs):
+        assert keep == ["a"] and design is final.design  # it goes on from where it stands
         asked.append(limits.energy_pj / float(final.report.total_energy_pj))
         raise FloatingPointError
 
     monkeypatch.setattr(leaning, "live_descent", runs_away)
-    network, after = lean(traced, result.machine, data, alive, rounds=3, plan=quick_plan())
+    network, after = lean(traced, result.machine, data, alive, rounds=3, plan=quick_plan(), keep=["a"])
     assert network is traced and after is alive
     assert asked == pytest.approx([0.7, 0.7**0.5, 0.7**0.25])  # nearer after each miss
 

@@ -166,10 +166,11 @@ def test_a_live_descent_ends_in_a_legal_design_of_a_smaller_network_below_what_t
 
 
 def test_a_live_descent_goes_on_from_a_design(task, monkeypatch):
-    begun = []
+    begun, inside = [], []
 
     def began(task, stage, state, *rest):
         begun.append(np.asarray(decode(task, state.knobs, stage.phase).weight_bits))
+        inside.append(np.asarray(state.knobs.weight_log2_range - state.knobs.weight_log2_step))
         raise FloatingPointError
 
     monkeypatch.setattr(living, "run_stage", began)
@@ -179,6 +180,8 @@ def test_a_live_descent_goes_on_from_a_design(task, monkeypatch):
         with pytest.raises(FloatingPointError):
             live_descent(task, task.network.params, {}, limits(9e3), "live", None, start_bits=3.0, design=known)
     np.testing.assert_array_equal(begun, [[3, 3], [2, 5]])
+    reached = 2 ** (np.asarray([3.0, 3.0, 5.0]) - living._MARGIN_BITS - 1) - 1  # none starts next to a wider one
+    np.testing.assert_allclose(np.exp2([*inside[0], inside[1][1]]), reached, rtol=1e-5)
 
 
 def test_a_function_that_counts_its_channels_is_refused_before_the_descent(task, monkeypatch):

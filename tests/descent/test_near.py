@@ -79,6 +79,8 @@ def test_a_descent_goes_on_from_a_design(task):
     # modes start as open as ever, for narrower ones may become legal
     np.testing.assert_array_equal(begin.knobs.mode_logits, plain.knobs.mode_logits)
     assert stage.width_rate == task.plan.near_rate_share
+    alone = descent_stage(task, *params, limits, "live", None, design=design)[0]
+    assert alone.width_rate == task.plan.near_rate_share
 
 
 def test_slow_widths_slow_nothing_else_and_are_no_slower_once_frozen(task):
