@@ -1,6 +1,7 @@
 """One descent: uniform training, or budgets with learned thresholds, widths and hardware, down to a legal design."""
 
 import dataclasses
+import enum
 import math
 from typing import Any
 
@@ -22,12 +23,21 @@ from cooptim.descent.task import Task, calibrated_knobs, decode, priced, settled
 from cooptim.design.design import Design
 from cooptim.design.knobs import Knobs, OperandKnobs, Phase, free_phase, frozen_phase, knob_names
 
+_RANGES = ("weight_log2_range", "input_log2_range")  # follow from steps where widths are held
 _QUANTIZER = ("weight_log2_step", "input_log2_step", "weight_log2_scale", "codebook")
 # One round of fine-tuning has brought back 0.021 of validation accuracy at most: 2 bits, 4.7 points missed, then 2.6.
 # Source: experiments/digits/README.md.
 _OUT_OF_REACH = 0.025
 _NEAR = 0.05  # a budget missed by this share is met at once
 _SNAP_LEEWAY = 0.005  # validation accuracy that a move may cost before fine-tuning, as a fraction
+
+
+class Ending(enum.Enum):
+    """What happens to a legal design beside training, once its descent has ended."""
+
+    MOVES = "single moves of widths that save energy, and all of the budget spent"
+    HELD = "all of the budget spent"
+    ACCURATE = "what is left of the budget spent where that costs no accuracy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +64,7 @@ def train_uniform(
     design = finalize(task, soft, end.params, end.state, limits.latency_ns)
     free = dataclasses.replace(limits, energy_pj=None)
     tuned = _finetuned(
-        task, end, design, [free] * plan.finetune_tries, name, checkpoints, progress, learn_widths=False,
+        task, end, design, [free] * plan.finetune_tries, name, checkpoints, progress, Ending.HELD,
         give_up=patience(plan, bits),
     )  # fmt: skip
     return dataclasses.replace(tuned, title=f"uniform {bits} b")
@@ -74,7 +84,8 @@ def descend(
     """
     stage, begin = descent_stage(task, params, state, limits, name, bits, start_bits)
     end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
-    return landed(task, end, phase, history, limits, name, bits, checkpoints, progress)
+    ending = Ending.MOVES if bits is None else Ending.HELD
+    return landed(task, end, phase, history, limits, name, ending, checkpoints, progress)
 
 
 def descent_stage(
@@ -97,9 +108,7 @@ def descent_stage(
     if design is not None:
         begin = dataclasses.replace(begin, knobs=_operands_of(task, design, begin.knobs))
     begin = dataclasses.replace(begin, knobs=best_hardware(task, begin, free_phase(task.layers), period))
-    moving = tuple(
-        n for n in knob_names(begin.knobs) if bits is None or n not in ("weight_log2_range", "input_log2_range")
-    )
+    moving = tuple(n for n in knob_names(begin.knobs) if bits is None or n not in _RANGES)
     stage = Stage(
         name, plan.steps, plan.descent_weight_rate, moving, phase, freeze=True, period_ns=period,
         width_rate=1.0 if start_bits is None and design is None else plan.near_rate_share,
@@ -107,6 +116,13 @@ def descent_stage(
         **_budgets(task, begin, phase, limits),
     )  # fmt: skip
     return stage, begin
+
+
+def with_held_widths(stage: Stage, design: Design) -> Stage:
+    """The stage of a descent that starts from a design whose widths stay."""
+    phase = frozen_phase(design.weight_bits, design.input_bits)
+    moving = tuple(name for name in stage.moving if name not in _RANGES)
+    return dataclasses.replace(stage, phase=phase, moving=moving, width_rate=1.0)
 
 
 def _operands_of(task: Task, design: Design, knobs: Knobs) -> Knobs:
@@ -118,7 +134,7 @@ def _operands_of(task: Task, design: Design, knobs: Knobs) -> Knobs:
 
 def landed(
     task: Task, end: TrainState, phase: Phase, history: dict[str, np.ndarray], limits: Limits, name: str,
-    bits: int | None, checkpoints: Checkpoints | None, progress: Progress | None,
+    ending: Ending, checkpoints: Checkpoints | None, progress: Progress | None,
 ) -> Descent:  # fmt: skip
     """The legal design of a descent that has ended: snap, repair, fine-tuning, repair."""
     period = limits.latency_ns
@@ -130,8 +146,8 @@ def landed(
     after = task.measure.accuracy(end.params, end.state, design, task.data.x_val, task.data.y_val)[0]
     now_pj = float(price(task, end.params, end.state, design, period)[0].total_energy_pj)
     aims = graded(limits, now_pj, task.plan.finetune_tries)
-    design, state = _spent_well(task, end, design, (after, now_pj), aims[0])
-    if bits is None:
+    design, state = _spent_well(task, end, design, (after, now_pj), aims[0], _SNAP_LEEWAY)
+    if ending is Ending.MOVES:
         # Fine-tuning still follows, so a move may cost a little more here than in the end.
         reached = task.measure.accuracy(end.params, state, design, task.data.x_val, task.data.y_val)[0]
         leeway = dataclasses.replace(aims[0], val_accuracy=min(limits.val_accuracy, reached - _SNAP_LEEWAY))
@@ -140,13 +156,13 @@ def landed(
     # Fine-tuning moves energy too, and what it adds is pruned away: what stands before it may stay the best.
     first = _as_it_is(task, end.params, state, design, limits, name) if aims[0] == aims[-1] else None
     tuned = _finetuned(
-        task, end, design, aims[1:], name, checkpoints, progress, learn_widths=bits is None, first=first
+        task, end, design, aims[1:], name, checkpoints, progress, ending, first=first
     )  # fmt: skip
     return Descent(tuned, relaxed, history, before - after)
 
 
 def _spent_well(
-    task: Task, end: TrainState, design: Design, known: tuple[float, float], limits: Limits
+    task: Task, end: TrainState, design: Design, known: tuple[float, float], limits: Limits, leeway: float
 ) -> tuple[Design, Any]:
     """(design, state) whose budget binds, or as they are where they meet it and spending what is left does harm.
 
@@ -154,13 +170,14 @@ def _spent_well(
 
     Args:
       known: (validation accuracy, energy [pJ]) of the design.
+      leeway: validation accuracy that spending may cost, as a fraction, where training still follows.
     """
     accuracy, now_pj = known
     found, state = fitted(task, end.params, end.state, design, limits)
     if limits.energy_pj is None or now_pj > limits.energy_pj:
         return found, state
     reached = task.measure.accuracy(end.params, state, found, task.data.x_val, task.data.y_val)[0]
-    return (found, state) if reached >= accuracy - _SNAP_LEEWAY else (design, end.state)
+    return (found, state) if reached >= accuracy - leeway else (design, end.state)
 
 
 def graded(limits: Limits, now_pj: float, rounds: int) -> list[Limits]:
@@ -184,7 +201,7 @@ def patience(plan: Plan, bits: int) -> float:
 
 
 def _finetuned(  # type: ignore[no-untyped-def]
-    task, end, design, aims, name, checkpoints, progress, learn_widths, give_up=math.inf, first=None
+    task, end, design, aims, name, checkpoints, progress, ending, give_up=math.inf, first=None
 ):
     """The best of several rounds of fine-tuning on validation data, each on from the last, and of `first`, if any.
 
@@ -196,7 +213,7 @@ def _finetuned(  # type: ignore[no-untyped-def]
     goal, budgeted = aims[-1].val_accuracy, aims[-1].energy_pj is not None
     for attempt, limits in enumerate(aims):
         hold = _holds(aims, attempt)
-        end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold)
+        end, one = _finetune(task, end, design, limits, name, attempt, checkpoints, progress, ending, hold)
         design = one.design
         if limits.energy_pj != aims[-1].energy_pj:
             continue
@@ -222,7 +239,7 @@ def _holds(aims: list[Limits], attempt: int) -> bool:
 
 
 def _finetune(  # type: ignore[no-untyped-def]
-    task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold=False
+    task, end, design, limits, name, attempt, checkpoints, progress, ending, hold=False
 ):
     """(state, priced design) after weights and steps moved under the design's widths and masks, and the last repair."""
     plan = task.plan
@@ -244,8 +261,14 @@ def _finetune(  # type: ignore[no-untyped-def]
     held = _held(task, tuned, phase, design)
     state = settled(task, tuned.params, tuned.state, held)
     legal = finalize(task, held, tuned.params, state, limits.latency_ns)
-    legal, state = fitted(task, tuned.params, state, legal, limits)
-    if learn_widths:
+    if ending is Ending.ACCURATE:
+        reached = task.measure.accuracy(tuned.params, state, legal, task.data.x_val, task.data.y_val)[0]
+        now_pj = float(price(task, tuned.params, state, legal, limits.latency_ns)[0].total_energy_pj)
+        tuned = dataclasses.replace(tuned, state=state)
+        legal, state = _spent_well(task, tuned, legal, (reached, now_pj), limits, 0.0)
+    else:
+        legal, state = fitted(task, tuned.params, state, legal, limits)
+    if ending is Ending.MOVES:
         legal, state = improve(task, tuned.params, state, legal, limits)
     return dataclasses.replace(tuned, state=state), _as_it_is(task, tuned.params, state, legal, limits, name)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.descent.descend import Descent, best_hardware, descent_stage, landed
+from cooptim.descent.descend import Descent, Ending, best_hardware, descent_stage, landed, with_held_widths
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Part, Progress, empty_history, freeze_step, run_stage
 from cooptim.descent.step import TrainState, init_state
@@ -48,7 +48,8 @@ class LiveDescent(NamedTuple):
 
 def live_descent(
     task: Task, params: Any, state: Any, limits: Limits, name: str, bits: int | None, progress: Progress | None = None,
-    *, start_bits: float | None = None, keep: Collection[str] = (), design: Design | None = None,
+    *, start_bits: float | None = None, keep: Collection[str] = (), design: Design | None = None, held: bool = False,
+    ending: Ending | None = None,
 ) -> LiveDescent:  # fmt: skip
     """As `descend`, with dead channels free of charge, and gone in the end.
 
@@ -58,14 +59,19 @@ def live_descent(
     Args:
       keep: as in `cooptim.network.shrink.without_dead`.
       design: of these parameters, from whose widths, ranges and thresholds it goes on; None starts uniform.
+      held: whether the widths of `design` stay, as they do without one at `bits`.
+      ending: None takes single moves where widths are learned.
 
     Raises UnshrinkableError, before it descends, where the network's function does not take fewer channels.
     """
     _require_shrinkable(task, params, state, keep)
     stage, now = descent_stage(task, params, state, limits, name, bits, start_bits, design)
-    if bits is None and stage.width_rate < 1.0:
+    if held and design is not None:
+        stage = with_held_widths(stage, design)
+    elif bits is None and stage.width_rate < 1.0:
         stage = dataclasses.replace(stage, width_rate=_SLOW * stage.width_rate)
         now = dataclasses.replace(now, knobs=_inside(task, now.knobs, stage.phase))
+    ending = ending or (Ending.MOVES if bits is None and not held else Ending.HELD)
     history, phase, first = empty_history(stage), stage.phase, 0
     left: Channels = {}
     for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):
@@ -74,7 +80,7 @@ def live_descent(
         task, now, gone = _smaller(task, now, phase, limits.latency_ns, keep)
         stage = dataclasses.replace(stage, refit=functools.partial(_refitted, task, limits.latency_ns))
         first, left = last, joined(left, gone)
-    return LiveDescent(task, landed(task, now, phase, history, limits, name, bits, None, progress), left)
+    return LiveDescent(task, landed(task, now, phase, history, limits, name, ending, None, progress), left)
 
 
 def _inside(task: Task, knobs: Knobs, phase: Phase) -> Knobs:

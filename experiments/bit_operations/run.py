@@ -26,7 +26,7 @@ from flax import nnx
 
 import cooptim
 from cooptim.cost.bit_operations import BitOperations, bit_operations, bit_operations_price
-from cooptim.descent.descend import landed
+from cooptim.descent.descend import Ending, landed
 from cooptim.descent.finalize import Limits, price
 from cooptim.descent.loop import Stage, run_stage
 from cooptim.descent.plan import KnobRates, Plan
@@ -133,7 +133,7 @@ def descended(task: Task, params: object, state: object, aim: float, float_val: 
     end, phase, history = run_stage(by_bits, stage, start, None, None)
     deadline_ns = 4.0 * float(report.total_latency_ns)
     limits = Limits(None, deadline_ns, None, float_val)
-    return landed(task, end, phase, history, limits, "bits", 8, None, None).final
+    return landed(task, end, phase, history, limits, "bits", Ending.HELD, None, None).final
 
 
 def main() -> None:

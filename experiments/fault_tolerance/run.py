@@ -28,7 +28,7 @@ import numpy as np
 from flax import nnx
 
 import cooptim
-from cooptim.descent.descend import descent_stage, landed, train_uniform
+from cooptim.descent.descend import Ending, descent_stage, landed, train_uniform
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import run_stage
 from cooptim.descent.plan import KnobRates, Plan
@@ -98,7 +98,7 @@ def learned(task, params, state, limits):
     end, phase, history = run_stage(task, stage, begin, None, None)
     # The supply was what the budget moved; without one nothing is pruned to meet it afterwards.
     free = dataclasses.replace(limits, energy_pj=None)
-    return landed(task, end, phase, history, free, "learned", BITS, None, None).final
+    return landed(task, end, phase, history, free, "learned", Ending.HELD, None, None).final
 
 
 def one_seed(seed: int, plan: Plan, slack: float, ratio: float) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from cooptim.cost.bit_operations import bit_operations, bit_operations_price
 from cooptim.cost.bound import energy_bound_pj
 from cooptim.descent.assign import assign_hardware
-from cooptim.descent.descend import best_hardware, descend, landed
+from cooptim.descent.descend import Ending, best_hardware, descend, landed
 from cooptim.descent.finalize import Limits, price
 from cooptim.descent.lean import leaner
 from cooptim.descent.live import live_descent
@@ -68,6 +68,9 @@ class Cell:
         return Limits(energy_pj, self.deadline_ns, None, self.val_accuracy)
 
 
+Made = tuple[Cell, Priced]  # a design and its cell, whose network may have lost channels
+
+
 def uniform(cell: Cell) -> Priced:
     """The cheapest width for all that keeps the accuracy."""
     return best_uniform(cell.task, cell.params, cell.state, cell.limits(None), None, None)[0]
@@ -97,8 +100,9 @@ def leaned(
     for _ in range(rounds):
         limits = cell.limits(max(energy_pj, near * cell.own_bound_pj))
         at = live_descent(
-            cell.task, cell.params, cell.state, limits, "joint", bits, start_bits=start_bits, design=design
-        )
+            cell.task, cell.params, cell.state, limits, "joint", bits, start_bits=start_bits, design=design,
+            ending=Ending.ACCURATE,
+        )  # fmt: skip
         one = at.descent.final
         cell = dataclasses.replace(cell, task=at.task, params=one.params, state=one.state)
         found.append((cell, one))
@@ -126,11 +130,11 @@ def narrowest_pj(cell: Cell, one: Priced) -> float:
     return min(float(task.pricer.report(at, one.stats, cell.deadline_ns).total_energy_pj) for at in (best, design))
 
 
-def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:
+def first_step(cell: Cell, kind: str, top_pj: float, live: bool) -> Made:
     """One kind of choice made alone from the float parent, as cheap as the accuracy allows; half a descent a try.
 
     Args:
-      top_pj: of the best uniform width.
+      top_pj: of the best uniform width. live: as in `one_kind`.
     """
     cell = _half(cell)
     if kind.endswith("on bit operations"):
@@ -139,13 +143,12 @@ def first_step(cell: Cell, kind: str, top_pj: float) -> Priced:
     else:
         high, measure = (top_pj if kind == "widths" else _first_pj(cell)), _energy_pj
         low = high / FIRST_SPAN
-    return least(cell, low, high, lambda target: one_kind(cell, _task_of(cell, kind), None, kind, target), measure)
+    return least(cell, low, high, lambda target: one_kind(cell, None, kind, target, live), measure)
 
 
-def last_step(cell: Cell, begin: Priced, kind: str, target: float) -> Priced:
+def last_step(begin: Made, kind: str, target: float, live: bool) -> Made:
     """The other kind of choice, trained towards a cost from where the first one ended; half a descent."""
-    cell = _half(cell)
-    return one_kind(cell, _task_of(cell, kind), begin, kind, target)
+    return one_kind(begin[0], begin[1], kind, target, live)
 
 
 def _half(cell: Cell) -> Cell:
@@ -159,18 +162,18 @@ def _task_of(cell: Cell, kind: str) -> Task:
 
 
 def least(
-    cell: Cell, low: float, top: float, towards: Callable[[float], Priced], cost: Callable[[Priced], float]
-) -> Priced:
+    cell: Cell, low: float, top: float, towards: Callable[[float], Made], cost: Callable[[Priced], float]
+) -> Made:
     """The cheapest design that keeps the accuracy within the cell's tries: targets bisected from `low` up to `top`.
 
     The most accurate where none keeps it.
     """
     target = floor = low
-    found: list[Priced] = []
+    found: list[Made] = []
     for _ in range(cell.attempts):
         try:
             found.append(towards(target))
-            keeps = found[-1].val_accuracy >= cell.val_accuracy
+            keeps = found[-1][1].val_accuracy >= cell.val_accuracy
         except FloatingPointError:  # so tight a target that the training ran away: missed like any other
             keeps = False
         if keeps and target <= floor * 1.03:
@@ -179,13 +182,22 @@ def least(
         target = math.sqrt(floor * max(top, floor))
     if not found:
         raise FloatingPointError(f"none of {cell.attempts} targets from {low:.4g} on could be trained towards")
-    keeping = [one for one in found if one.val_accuracy >= cell.val_accuracy]
-    return min(keeping, key=cost) if keeping else max(found, key=lambda one: one.val_accuracy)
+    keeping = [made for made in found if made[1].val_accuracy >= cell.val_accuracy]
+    return (
+        min(keeping, key=lambda made: cost(made[1])) if keeping else max(found, key=lambda made: made[1].val_accuracy)
+    )
 
 
-def one_kind(cell: Cell, task: Task, begin: Priced | None, kind: str, target: float) -> Priced:
-    """The legal design after one kind of choice was trained towards a cost, modes, tilings and supplies the best."""
-    plan, widths = task.plan, kind.startswith("widths")
+def one_kind(cell: Cell, begin: Priced | None, kind: str, target: float, live: bool = False) -> Made:
+    """The legal design after one kind of choice was trained towards a cost, modes, tilings and supplies the best.
+
+    Args:
+      live: whether pruning on energy prices live channels alone, and takes dead ones out, as joint descents do.
+    """
+    task, widths = _task_of(cell, kind), kind.startswith("widths")
+    if live and kind == "pruning":
+        return pruned_live(cell, begin, target)
+    plan = task.plan
     start, phase = _start(cell, task, begin, widths)
     held = ("log2_threshold",) if widths else _RANGES
     on_energy = task is cell.task
@@ -204,8 +216,23 @@ def one_kind(cell: Cell, task: Task, begin: Priced | None, kind: str, target: fl
     )  # fmt: skip
     end, phase, history = run_stage(task, stage, start, None, None)
     limits = cell.limits(target if on_energy else None)
-    polished = None if widths and on_energy else 8  # a chain that never saw energy has no moves by energy either
-    return landed(cell.task, end, phase, history, limits, stage.name, polished, None, None).final
+    # A chain that never saw energy has no moves by energy either.
+    ending = Ending.MOVES if widths and on_energy else Ending.HELD
+    return cell, landed(cell.task, end, phase, history, limits, stage.name, ending, None, None).final
+
+
+def pruned_live(cell: Cell, begin: Priced | None, energy_pj: float) -> Made:
+    """Pruning alone with live channels priced: at the widths of `begin`, or at those that a descent starts from."""
+    limits, eight = cell.limits(energy_pj), int(cell.task.plan.start_bits)
+    if begin is None:
+        at = live_descent(cell.task, cell.params, cell.state, limits, "pruning", eight, ending=Ending.ACCURATE)
+    else:
+        at = live_descent(
+            cell.task, begin.params, begin.state, limits, "pruning", None, design=begin.design, held=True,
+            ending=Ending.ACCURATE,
+        )  # fmt: skip
+    one = at.descent.final
+    return dataclasses.replace(cell, task=at.task, params=one.params, state=one.state), one
 
 
 def _start(cell: Cell, task: Task, begin: Priced | None, widths: bool) -> tuple[TrainState, Phase]:
@@ -273,4 +300,4 @@ def without(machine: Any, held: str) -> Any:
 
 def unpruned(cell: Cell, energy_pj: float) -> Priced:
     """The joint descent with nothing pruned beyond what rounds to zero."""
-    return one_kind(cell, cell.task, None, "widths", energy_pj)
+    return one_kind(cell, None, "widths", energy_pj)[1]

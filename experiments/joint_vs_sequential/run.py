@@ -138,6 +138,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
         (_, plain), seconds = timed(lambda: uniform(cell))
         yield "uniform", math.nan, (cell, plain), seconds
         bits = int(np.max(np.asarray(plain.design.weight_bits)))
+    live = args.lean > 0
     everything = {"joint": {"start_bits": bits}, "uniform+pruning": {"bits": bits}}
     for name, widths in everything.items():
         if name in args.ways:
@@ -147,12 +148,12 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
         if name not in args.ways:
             continue
         top_pj = float(plain.report.total_energy_pj)
-        (_, begin), seconds = timed(lambda order=order, top_pj=top_pj: first_step(cell, order[0], top_pj))
-        yield f"{name}, first step", math.nan, (cell, begin), seconds
+        begin, seconds = timed(lambda order=order, top_pj=top_pj: first_step(cell, order[0], top_pj, live))
+        yield f"{name}, first step", math.nan, begin, seconds
         asked = budgets
         if name == "proxy":
-            asked = [(share, share * operations(cell.task, begin)) for share in PROXY_SHARES]
-        yield from towards(name, lambda to, b=begin, order=order: last_step(cell, b, order[1], to), asked)
+            asked = [(share, share * operations(cell.task, begin[1])) for share in PROXY_SHARES]
+        yield from towards(name, lambda to, b=begin, order=order: last_step(b, order[1], to, live), asked)
     if args.ablate:
         yield from towards("joint without pruning", lambda pj: unpruned(cell, pj), budgets)
         for held in ("modes", "supply"):
@@ -162,8 +163,8 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
             )
             less = with_teacher(less, cell.params, cell.state)
             small = dataclasses.replace(cell, task=less)
-            near = functools.partial(joint, small, start_bits=bits)
-            yield from towards(f"joint without {held}", near, budgets)
+            find = functools.partial(leaned, small, rounds=args.lean, near=args.near, start_bits=bits)
+            yield from towards(f"joint without {held}", find, budgets)
 
 
 def summary(rows: list[dict[str, str]]) -> str:

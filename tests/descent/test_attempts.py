@@ -154,7 +154,7 @@ def test_all_rounds_at_a_budget_are_run_and_without_one_the_first_that_keeps_the
 ):
     begun = []
 
-    def pretend(task, end, design, limits, name, attempt, checkpoints, progress, learn_widths, hold):
+    def pretend(task, end, design, limits, name, attempt, checkpoints, progress, ending, hold):
         begun.append((end, design))
         accuracy, loss, energy = (*rounds[attempt], 49.0)[:3]
         return f"end{attempt}", SimpleNamespace(
@@ -165,7 +165,7 @@ def test_all_rounds_at_a_budget_are_run_and_without_one_the_first_that_keeps_the
     monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
     finetuned = inspect.unwrap(descend._finetuned)
     aims = [Limits(energy_pj, 1e3, None, 0.98)] * 3
-    best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, **how)
+    best = finetuned(None, "end", "design", aims, "joint0", None, None, descend.Ending.MOVES, **how)
     assert best.design == f"design{taken}"
     on_from_the_last = [("end", "design"), ("end0", "design0"), ("end1", "design1")]
     assert begun == on_from_the_last[:tries]
@@ -210,7 +210,7 @@ def test_a_descent_lands_by_these_grades(monkeypatch):
     landed = inspect.unwrap(descend.landed)
     monkeypatch.setattr(descend, "graded", lambda limits, now_pj, rounds: [
         Limits(now_pj / 1.2 ** min(n + 1, rounds), 1e3, None, 0.98) for n in range(2 * rounds)])  # fmt: skip
-    landed(task, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", 8, None, None)
+    landed(task, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", descend.Ending.HELD, None, None)
     assert aimed["first"] == pytest.approx(72.0)
     assert aimed["rounds"] == pytest.approx([60.0, 50.0, 50.0, 50.0, 50.0])
 

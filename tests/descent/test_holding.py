@@ -95,7 +95,7 @@ def test_rounds_at_the_budget_hold_what_is_pruned_once_the_budget_was_met(monkey
     ):
         held.clear()
         aims = [Limits(energy, 1e3, None, 0.98) for energy in energies]
-        finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True)
+        finetuned(None, "end", "design", aims, "joint0", None, None, descend.Ending.MOVES)
         assert held == list(zip(energies, expected, strict=True))
 
 
@@ -111,7 +111,7 @@ def test_what_stands_before_fine_tuning_is_taken_where_no_round_is_better(monkey
     monkeypatch.setattr(descend, "_merit", inspect.unwrap(descend._merit))
     finetuned = inspect.unwrap(descend._finetuned)
     aims = [Limits(50.0, 1e3, None, 0.98)] * len(rounds)
-    best = finetuned(None, "end", "design", aims, "joint0", None, None, learn_widths=True, first=one(first))
+    best = finetuned(None, "end", "design", aims, "joint0", None, None, descend.Ending.MOVES, first=one(first))
     assert best.val_accuracy == taken and not left
 
 
@@ -129,9 +129,34 @@ def test_a_round_of_fine_tuning_ends_with_the_budget_bound_on_the_best_hardware(
 
     monkeypatch.setattr(descend, "run_stage", lambda task, stage, begin, *_: (begin, stage.phase, {}))
     monkeypatch.setattr(descend, "fitted", fitted)
-    _, one = descend._finetune(task, end, design, limits, "joint0", 0, None, None, False)
+    _, one = descend._finetune(task, end, design, limits, "joint0", 0, None, None, descend.Ending.HELD)
     assert given == [limits]
     np.testing.assert_allclose(one.design.threshold, np.asarray(design.threshold) + 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("reached", "spent"), [(0.8, True), (0.7, False)])  # 0.8 before it is spent
+def test_where_accuracy_is_all_that_counts_the_budget_is_spent_unless_that_does_harm(monkeypatch, task, reached, spent):
+    params, state = task.network.params, task.network.state
+    limits, moved = Limits(1e9, 1e9, None, 0.0), []
+    _, end = descend.descent_stage(task, params, state, limits, "joint0", 4)
+    phase = frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
+    design = finalize.finalize(task, decode(task, end.knobs, phase), params, state, limits.latency_ns)
+    more = dataclasses.replace(design, threshold=design.threshold + 1.0)
+
+    class Measured:
+        def accuracy(self, params, state, design, *_):
+            return (reached if np.all(design.threshold == more.threshold) else 0.8), 0.1
+
+    monkeypatch.setattr(descend, "run_stage", lambda task, stage, begin, *_: (begin, stage.phase, {}))
+    monkeypatch.setattr(descend, "fitted", lambda task, params, state, design, limits: (more, state))
+    monkeypatch.setattr(descend, "improve", lambda *rest: moved.append(rest))
+    measured = dataclasses.replace(task, measure=Measured())
+    monkeypatch.setattr(descend, "settled", lambda task, params, state, design: state)
+    monkeypatch.setattr(descend, "_as_it_is", lambda task, params, state, design, *_: design)
+    accurate = descend.Ending.ACCURATE
+    _, found = descend._finetune(measured, end, design, limits, "joint0", 0, None, None, accurate)
+    assert (float(found.threshold[0]) == pytest.approx(float(more.threshold[0]))) == spent
+    assert not moved
 
 
 @pytest.mark.parametrize(("now_pj", "first"), [(51.0, "as it is"), (90.0, None)])  # 90 is cut to 50 in grades
@@ -150,7 +175,7 @@ def test_a_descent_hands_over_what_stands_at_its_budget(monkeypatch, task, now_p
     quiet = SimpleNamespace(plan=Plan(), measure=measure, data=SimpleNamespace(x_val=None, y_val=None))
     end = init_state(task.network.params, task.network.state, task.init(jnp.ones(2), jnp.ones(2)), 0)
     landed = inspect.unwrap(descend.landed)
-    parts = landed(quiet, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", None, None, None)
+    parts = landed(quiet, end, None, {}, Limits(50.0, 1e3, None, 0.98), "joint0", descend.Ending.MOVES, None, None)
     assert parts[0] == "tuned" and seen["first"] == first
 
 

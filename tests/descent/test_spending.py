@@ -217,5 +217,5 @@ def test_what_is_within_its_budget_is_not_spent_on_noise(monkeypatch, cost_pj, r
     fitted, measure = cut(0.0, 0.0), types.SimpleNamespace(accuracy=lambda *_: (reached, 1.0))
     monkeypatch.setattr(descend, "fitted", lambda *_: (fitted, "new"))
     before = cut(1.0, 1.0)
-    found, state = descend._spent_well(TwoLayers(measure), end, before, (0.8, cost_pj), LIMITS)
+    found, state = descend._spent_well(TwoLayers(measure), end, before, (0.8, cost_pj), LIMITS, 0.005)
     assert (found is fitted, state) == ((True, "new") if kept == "spent" else (False, "old"))

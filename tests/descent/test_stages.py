@@ -158,7 +158,7 @@ def test_a_design_outlives_the_fine_tuning_that_begins_with_it(early, space, mon
     design, task = space.decode(knobs, 1.0), types.SimpleNamespace(plan=Plan(), space=space, seed=0)
     end = init_state(early.params, early.state, knobs, 0)
     with pytest.raises(Begun):
-        descend._finetune(task, end, design, Limits(None, 1.0, None, 0.9), "joint", 0, None, None, True)
+        descend._finetune(task, end, design, Limits(None, 1.0, None, 0.9), "joint", 0, None, None, descend.Ending.MOVES)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((design, end)))
 
 
