@@ -36,7 +36,9 @@ def live_network(
         known, macs=known.macs * both, stored_words=known.stored_words * both, map_words=known.map_words * live.outputs,
         outputs=known.outputs * live.outputs,
     )  # fmt: skip
-    dense = stats.weight_density * live.weights / jnp.maximum(both, jnp.finfo(both.dtype).tiny)
+    # One pair of channels at least, so that a layer without any has a slope: a product of shares has none below.
+    least = jnp.asarray(1.0 / np.prod(bounds, axis=1), both.dtype)
+    dense = stats.weight_density * live.weights / jnp.maximum(both, least)
     return known, words, dataclasses.replace(stats, weight_density=jnp.minimum(dense, 1.0), live=None)
 
 

@@ -33,7 +33,6 @@ from chains import (
     PROXY,
     Cell,
     first_step,
-    joint,
     last_step,
     leaned,
     narrowest_pj,

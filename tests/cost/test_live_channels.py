@@ -109,3 +109,19 @@ def test_pointers_of_compressed_columns_go_with_output_channels():
     # the middle layer's weights are fetched; which of the others stay depends on ties
     assert float(wanted.resident_share[1]) == 0.0
     np.testing.assert_allclose(found.energy_pj["dram_w"][1], wanted.energy_pj["dram_w"][1], rtol=2e-4)
+
+
+@pytest.mark.float32
+def test_a_layer_of_no_live_channels_has_a_price_and_slopes():
+    """With a floor at the least float instead of one pair of channels the slope was 0/0."""
+    machine = load_machine("envision")
+    given = Stats(jnp.array([0.3, 0.2, 0.5], jnp.float32), jnp.full(LAYERS, 0.5, jnp.float32))
+
+    def energy(outputs, inputs, weights):
+        live = Live(outputs, inputs, weights)
+        return report(network(48, 64), machine, dataclasses.replace(given, live=live), None).total_energy_pj
+
+    alive = jnp.ones(LAYERS, jnp.float32).at[1].set(0.0)
+    price, slopes = jax.value_and_grad(energy, (0, 1, 2))(alive, alive, alive)
+    assert 0.0 < float(price) < float(energy(*jnp.ones((3, LAYERS), jnp.float32)))
+    assert np.all(np.isfinite(slopes))

@@ -15,6 +15,7 @@ from cooptim.data.dataset import split_dataset
 from cooptim.descent import descend, finalize
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Stage, control_at
+from cooptim.descent.measure import Measure
 from cooptim.descent.plan import Plan, quick_plan
 from cooptim.descent.step import init_state, without_pruned
 from cooptim.descent.task import build_task, decode
@@ -142,19 +143,15 @@ def test_where_accuracy_is_all_that_counts_the_budget_is_spent_unless_that_does_
     phase = frozen_phase(jnp.full(2, 4.0), jnp.full(2, 4.0))
     design = finalize.finalize(task, decode(task, end.knobs, phase), params, state, limits.latency_ns)
     more = dataclasses.replace(design, threshold=design.threshold + 1.0)
-
-    class Measured:
-        def accuracy(self, params, state, design, *_):
-            return (reached if np.all(design.threshold == more.threshold) else 0.8), 0.1
-
+    accuracy = lambda p, s, one, *_: ((reached if one is more else 0.8), 0.1)  # noqa: E731
     monkeypatch.setattr(descend, "run_stage", lambda task, stage, begin, *_: (begin, stage.phase, {}))
     monkeypatch.setattr(descend, "fitted", lambda task, params, state, design, limits: (more, state))
     monkeypatch.setattr(descend, "improve", lambda *rest: moved.append(rest))
-    measured = dataclasses.replace(task, measure=Measured())
+    monkeypatch.setattr(Measure, "accuracy", lambda self, *rest: accuracy(*rest))
     monkeypatch.setattr(descend, "settled", lambda task, params, state, design: state)
     monkeypatch.setattr(descend, "_as_it_is", lambda task, params, state, design, *_: design)
     accurate = descend.Ending.ACCURATE
-    _, found = descend._finetune(measured, end, design, limits, "joint0", 0, None, None, accurate)
+    _, found = descend._finetune(task, end, design, limits, "joint0", 0, None, None, accurate)
     assert (float(found.threshold[0]) == pytest.approx(float(more.threshold[0]))) == spent
     assert not moved
 
