@@ -13,12 +13,15 @@ from cooptim.descent.faults import faults_of
 from cooptim.descent.lean import lean
 from cooptim.descent.plan import Plan, plan_for
 from cooptim.descent.recipes import require_tables
-from cooptim.descent.result import Budget
+from cooptim.descent.result import Budget, Result
 from cooptim.descent.run import optimize
 from cooptim.export import require_writable, write_result
 from cooptim.hardware.load import load_machine
-from cooptim.network.shrink import UnshrinkableError
+from cooptim.network.shrink import UnshrinkableError, dead_channels
+from cooptim.network.trace import Network
 from cooptim.reporting import Progress, report
+
+_MANY_DEAD = 0.05  # of the channels
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     if options.lean == 0:
         report(result, out)
+        _say_dead(traced, result, data.sample)
         return 0
     write_result(out, result)  # whatever comes next, the run is not lost
     try:
@@ -55,6 +59,18 @@ def run(options: argparse.Namespace) -> int:
     if leaner is result:
         print(f"--lean {options.lean}: no channel is dead, and no descent kept the accuracy for less; none has left")
     return 0
+
+
+def _say_dead(traced: Network, result: Result, sample: Any) -> None:
+    """A line where many channels of the final network do nothing, for the chip pays for each."""
+    final = result.designs["final"]
+    counts = dead_channels(traced, final.params, final.state, sample).values()
+    dead, all_ = sum(count for count, _ in counts), sum(count for _, count in counts)
+    if dead > _MANY_DEAD * all_:
+        print(
+            f"{dead} of {all_} channels are read by no weight or made by none; --lean 2 takes such out, and what they"
+        )
+        print("cost the chip")
 
 
 def budget(options: argparse.Namespace) -> Budget:

@@ -127,6 +127,18 @@ def without_dead(
     return _without(network, params, state, x, gone, counts, rngs)
 
 
+def dead_channels(network: Network, params: PyTree, state: PyTree, x: PyTree) -> dict[str, tuple[int, int]]:
+    """(dead, all) channels by the weights that make them: dead are those that no weight reads, or that none makes.
+
+    Args:
+      params: with zeros for what is pruned, as `Network.harden` leaves them. x: inputs; their shape counts.
+    """
+    found = channels(network, params, state, x)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    groups = bundles(found, network.param_paths)
+    return {name: (sum(_is_dead(leaves, found[n]) for n in some), len(some)) for name, some in groups.items()}
+
+
 def _is_dead(leaves: Sequence[np.ndarray], channel: Channel) -> bool:
     """Whether all the weights that read it are zero, or all that make it."""
     return any(

@@ -231,6 +231,7 @@ def fake_optimize(monkeypatch):
         return fake_run.result()
 
     monkeypatch.setattr("cooptim.cli.optimize.optimize", optimize)
+    monkeypatch.setattr("cooptim.cli.optimize.dead_channels", lambda *_: {})  # its parameters are of no network
     return seen
 
 
@@ -313,6 +314,16 @@ def test_optimize_takes_dead_channels_out_as_often_as_asked(run, here, fake_opti
     assert code == 0 and out.endswith(
         "--lean 1: no channel is dead, and no descent kept the accuracy for less; none has left\n"
     )
+
+
+@pytest.mark.parametrize(("dead", "said"), [(3, True), (1, False)])
+def test_optimize_says_how_many_channels_are_dead_where_many_are(run, here, fake_optimize, monkeypatch, dead, said):
+    def counts(network, params, state, x):
+        return {"conv1.kernel": (dead, 20), "fc.kernel": (0, 10)} if x.shape == (1, 8, 8, 1) else {}
+
+    monkeypatch.setattr("cooptim.cli.optimize.dead_channels", counts)
+    code, out, _ = run("optimize", "--model", "own_nets:net", "--out", "a")
+    assert code == 0 and ("3 of 30 channels do nothing, and the chip pays for each: --lean 2" in out) == said
 
 
 def test_channels_that_cannot_leave_lose_no_run(run, here, fake_optimize, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import cooptim
-from cooptim.network.shrink import UnshrinkableError, without_dead
+from cooptim.network.shrink import UnshrinkableError, dead_channels, without_dead
 
 pytestmark = pytest.mark.float32
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -144,3 +144,11 @@ def test_a_function_that_counts_its_channels_is_refused_by_name():
     network = cooptim.trace(lambda p, x: (x @ p["a"]).reshape(-1, 6) @ p["b"], params, X)
     with pytest.raises(UnshrinkableError, match="does not take fewer channels of a .*x.shape"):
         without_dead(network, params, {}, X)
+
+
+def test_dead_channels_are_counted_by_the_weights_that_make_them():
+    params = drawn(a=(4, 6), bias=(6,), b=(6, 2))
+    params["b"][1] = 0.0
+    params["a"][:, 3] = 0.0  # whatever its bias
+    network = cooptim.trace(dense, params, X)
+    assert dead_channels(network, params, {}, X[:1]) == {"a": (2, 6)}
