@@ -6,6 +6,7 @@ import dataclasses
 from rich.console import Console
 
 from cooptim.cli.layers import BITS, bits_of, published, traced
+from cooptim.cli.model import require_model_of_input
 from cooptim.export.atomic import require_writable
 from cooptim.export.mapping_file import MappedLayer, MappedNetwork, read_mappings, write_mappings
 from cooptim.hardware.hierarchy import Hierarchy
@@ -114,12 +115,7 @@ def _require_one_source(options: argparse.Namespace) -> None:
     if len(given) > 1:
         named = " and ".join(f"--{name}" for name in given)
         raise ValueError(f"{named}: each says which layers to map; give one of --network, --model, --mapping")
-    if options.model is None:
-        for name in ("input_shape", "data"):
-            if getattr(options, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is the input of --model; give --model, or leave it out")
-        if options.series:
-            raise ValueError("--series says what --data holds, the input of --model; give both, or leave it out")
+    require_model_of_input(options)
     if options.mapping is not None:
         for name in _SAID_BY_FILE:
             if getattr(options, name) is not None:

@@ -133,6 +133,17 @@ def find(spec: str) -> Callable[..., Any]:
     return factory
 
 
+def require_model_of_input(options: argparse.Namespace) -> None:
+    """Raises ValueError where an option says what the input of a model is and none is named."""
+    if options.model is not None:
+        return
+    for name in ("input_shape", "data"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is the input of --model; give --model, or leave it out")
+    if options.series:
+        raise ValueError("--series says what --data holds, the input of --model; give both, or leave it out")
+
+
 def sample(options: argparse.Namespace) -> Any:
     """One input with its batch axis, of the data set or just the shape and type of --input-shape."""
     if options.input_shape is None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from cooptim.cli.layers import bits_of, published, traced
+from cooptim.cli.model import require_model_of_input
 from cooptim.cli.quantity import positive
 from cooptim.export.atomic import require_writable
 from cooptim.export.chip_file import built_record, chip_numbers, write_chip
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     for name in ("starts", "steps", "sweeps", "effort"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)}: legal: 1 or more")
+    require_model_of_input(options)
     loads = _loads(options)
     if options.out is not None:
         require_writable(options.out)

@@ -85,6 +85,8 @@ def test_a_budget_that_no_chip_meets_ends_with_one(run, table):
         (("--network", "lenet5", "--network", "lenet5"), "networks lenet5, lenet5: legal: one or more, each name once"),
         (("--network", "nothing"), "network 'nothing' is not known; legal are"),
         (("--weight-bits", "0"), "--weight-bits 0: not above 0"),
+        (("--network", "lenet5", "--data", "digits"), "--data is the input of --model; give --model, or leave it out"),
+        (("--input-shape", "8x8x1"), "--input-shape is the input of --model"),
     ],
 )
 def test_what_cannot_be_sized_is_refused_in_one_message(run, table, options, says):
