@@ -10,13 +10,15 @@ import pytest
 
 import cooptim
 from cooptim.cost.evaluate import evaluate
+from cooptim.descent import descend as descending
 from cooptim.descent import live as living
-from cooptim.descent.descend import descend, descent_stage
+from cooptim.descent.descend import Ending, descend, descent_stage
 from cooptim.descent.finalize import Limits
 from cooptim.descent.live import live_descent
 from cooptim.descent.loop import control_at, run_stage
 from cooptim.descent.plan import quick_plan
 from cooptim.descent.task import build_task, decode
+from cooptim.design.knobs import free_phase
 from cooptim.design.legal import violations
 from cooptim.network.shrink import UnshrinkableError
 from tests.descent.two_layers import two_layers
@@ -184,17 +186,55 @@ def test_a_live_descent_goes_on_from_a_design(task, monkeypatch):
     np.testing.assert_allclose(np.exp2([*inside[0], inside[1][1]]), reached, rtol=1e-5)
 
 
-def test_a_live_descent_prunes_at_the_widths_of_a_design(task):
+def test_a_live_descent_prunes_at_the_widths_of_a_design(task, monkeypatch):
     knobs = task.init(jnp.full(2, 0.4), jnp.ones(2), jnp.asarray([3.0, 5.0]), 4.0)
-    stage = descent_stage(task, task.network.params, {}, limits(9e3), "live", None, 3.0)[0]
-    design = decode(task, knobs, stage.phase)
-    params = task.network.params
-    found = live_descent(task, params, {}, limits(2e4), "live", None, design=design, held=True)
+    design = decode(task, knobs, free_phase(2))
+    stages, run = [], living.run_stage
+
+    def seen(task, stage, *rest):
+        stages.append(stage)
+        return run(task, stage, *rest)
+
+    monkeypatch.setattr(living, "run_stage", seen)
+    found = live_descent(task, task.network.params, {}, limits(2e4), "live", None, design=design, held=True)
+    assert all(float(stage.phase.frozen) == 1.0 and "weight_log2_range" not in stage.moving for stage in stages)
     final = found.descent.final
     np.testing.assert_array_equal(final.design.weight_bits, [3, 5])
     np.testing.assert_array_equal(final.design.input_bits, [4, 4])
     assert found.channels["a"][1] <= LEFT
-    assert float(np.min(np.asarray(found.descent.history["weight_bits"])[:4])) == 4.0  # the mean of 3 and 5, throughout
+
+
+class Landed(Exception):
+    """What a descent lands with."""
+
+
+@pytest.mark.parametrize(
+    ("bits", "how", "ending"),
+    [
+        (None, {}, Ending.MOVES),
+        (4, {}, Ending.HELD),
+        (None, {"held": True}, Ending.HELD),
+        (None, {"ending": Ending.ACCURATE}, Ending.ACCURATE),
+    ],
+)
+def test_a_live_descent_moves_widths_that_are_learned_or_ends_as_asked(task, monkeypatch, bits, how, ending):
+    def landing(task, end, phase, history, limits, name, ending, *rest):
+        raise Landed(ending)
+
+    monkeypatch.setattr(living, "run_stage", lambda task, stage, now, *_: (now, stage.phase, {}))
+    monkeypatch.setattr(living, "_smaller", lambda task, now, *_: (task, now, {}))
+    monkeypatch.setattr(living, "landed", landing)
+    monkeypatch.setattr(descending, "run_stage", lambda task, stage, now, *_: (now, stage.phase, {}))
+    monkeypatch.setattr(descending, "landed", landing)
+    if how.get("held"):
+        how = how | {"design": decode(task, task.init(jnp.ones(2), jnp.ones(2), 4.0, 4.0), free_phase(2))}
+    with pytest.raises(Landed) as found:
+        live_descent(task, task.network.params, {}, limits(2e4), "live", bits, **how)
+    assert found.value.args == (ending,)
+    if not how:
+        with pytest.raises(Landed) as found:
+            descend(task, task.network.params, {}, limits(2e4), "joint", bits, None, None)
+        assert found.value.args == (ending,)
 
 
 def test_a_function_that_counts_its_channels_is_refused_before_the_descent(task, monkeypatch):
