@@ -84,8 +84,12 @@ def descend(
     """
     stage, begin = descent_stage(task, params, state, limits, name, bits, start_bits)
     end, phase, history = run_stage(task, stage, begin, checkpoints, progress)
-    ending = Ending.MOVES if bits is None else Ending.HELD
-    return landed(task, end, phase, history, limits, name, ending, checkpoints, progress)
+    return landed(task, end, phase, history, limits, name, usual_ending(bits), checkpoints, progress)
+
+
+def usual_ending(bits: int | None) -> Ending:
+    """How a descent ends whose widths are held at `bits`, or learned where that is None."""
+    return Ending.MOVES if bits is None else Ending.HELD
 
 
 def descent_stage(

@@ -16,7 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cooptim.descent.descend import Descent, Ending, best_hardware, descent_stage, landed, with_held_widths
+from cooptim.descent.descend import (
+    Descent,
+    Ending,
+    best_hardware,
+    descent_stage,
+    landed,
+    usual_ending,
+    with_held_widths,
+)
 from cooptim.descent.finalize import Limits
 from cooptim.descent.loop import Part, Progress, empty_history, freeze_step, run_stage
 from cooptim.descent.step import TrainState, init_state
@@ -71,7 +79,7 @@ def live_descent(
     elif bits is None and stage.width_rate < 1.0:
         stage = dataclasses.replace(stage, width_rate=_SLOW * stage.width_rate)
         now = dataclasses.replace(now, knobs=_inside(task, now.knobs, stage.phase))
-    ending = ending or (Ending.MOVES if bits is None and not held else Ending.HELD)
+    ending = ending or (Ending.HELD if held else usual_ending(bits))
     history, phase, first = empty_history(stage), stage.phase, 0
     left: Channels = {}
     for last in sorted({math.ceil(_LEAVE * stage.steps), freeze_step(task.plan, stage), stage.steps}):

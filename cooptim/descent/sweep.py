@@ -11,7 +11,7 @@ import numpy as np
 from cooptim.data import Dataset, check_head
 from cooptim.descent.budget import InfeasibleBudget, Setting, require_reachable, resolve
 from cooptim.descent.checkpoint import Checkpoints
-from cooptim.descent.descend import Ending, descent_stage, landed
+from cooptim.descent.descend import descent_stage, landed, usual_ending
 from cooptim.descent.finalize import Limits
 from cooptim.descent.fingerprint import claim, fingerprint, versions
 from cooptim.descent.front import DIVERGED, FAILED, FINISHED, INFEASIBLE, Front, Point, member_name
@@ -227,12 +227,12 @@ def _run(
             stage, begin = descent_stage(parent.task, parent.params, parent.state, limit, _STAGE, bits, near)
             jobs.append(Job(member.name, parent.task, stage, begin, _checkpoints(options, MEMBERS, member.name)))
             limits[member.name] = limit
-            alive.append((member, Ending.MOVES if bits is None else Ending.HELD))
+            alive.append((member, bits))
         ends = run_together(program, jobs, options.progress, halt=options.halt) if jobs else []
-        for (member, ending), job, end in zip(alive, jobs, ends, strict=True):
+        for (member, bits), job, end in zip(alive, jobs, ends, strict=True):
             parent, limit = parents[member.seed], limits[member.name]
             uniform = uniforms[member.seed]
-            store(*_outcome(member, parent, settings[member.name], limit, uniform, ending, job, end, options))
+            store(*_outcome(member, parent, settings[member.name], limit, uniform, bits, job, end, options))
 
 
 def _widths(
@@ -263,7 +263,7 @@ def _uniform(
 
 def _outcome(
     member: _Wanted, parent: Parent, setting: Setting, limits: Limits,
-    uniform: tuple[Priced, int] | FloatingPointError, ending: Ending, job: Job, end: Ended, options: Options,
+    uniform: tuple[Priced, int] | FloatingPointError, bits: int | None, job: Job, end: Ended, options: Options,
 ) -> tuple[Point, Result | None]:  # fmt: skip
     """A member's figures and, where it has a legal design, its result."""
     point = _point(member, parent, setting, uniform, end.taken)
@@ -276,7 +276,7 @@ def _outcome(
         point = dataclasses.replace(point, note=f"landed after {end.taken} of {job.stage.steps} steps")
     try:
         found = landed(
-            parent.task, end.train, end.phase, end.history, limits, _STAGE, ending, job.checkpoints,
+            parent.task, end.train, end.phase, end.history, limits, _STAGE, usual_ending(bits), job.checkpoints,
             _named(options.progress, member.name),
         )  # fmt: skip
     except FloatingPointError as error:
