@@ -103,15 +103,15 @@ class _ResidualStage(nnx.Module):
 
 
 class ResNet8(nnx.Module):
-    """ResNet-8 of MLPerf Tiny; images 32x32x3 and 16 channels `wide` as published, or of any size and `channels`."""
+    """ResNet-8 of MLPerf Tiny; images 32x32x3 as published, or of any size and `channels`."""
 
-    def __init__(self, rngs: nnx.Rngs, channels: int = 3, wide: int = 16) -> None:
-        self.conv0 = conv((channels, wide), (3, 3), rngs, bias=True)
-        self.bn0 = nnx.BatchNorm(wide, rngs=rngs)
-        self.s1 = _ResidualStage((wide, wide), 1, rngs)
-        self.s2 = _ResidualStage((wide, 2 * wide), 2, rngs)
-        self.s3 = _ResidualStage((2 * wide, 4 * wide), 2, rngs)
-        self.fc = nnx.Linear(4 * wide, 10, rngs=rngs)
+    def __init__(self, rngs: nnx.Rngs, channels: int = 3) -> None:
+        self.conv0 = conv((channels, 16), (3, 3), rngs, bias=True)
+        self.bn0 = nnx.BatchNorm(16, rngs=rngs)
+        self.s1 = _ResidualStage((16, 16), 1, rngs)
+        self.s2 = _ResidualStage((16, 32), 2, rngs)
+        self.s3 = _ResidualStage((32, 64), 2, rngs)
+        self.fc = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, x: Image) -> Logits:
         """Logits; the average before the last layer is over whatever positions are left."""
