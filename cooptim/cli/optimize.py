@@ -6,6 +6,9 @@ import math
 import re
 from typing import Any
 
+import jax
+import numpy as np
+
 from cooptim.cli.model import dataset, network
 from cooptim.cli.parser import DEFAULT_LABEL_BITS, DEFAULT_RATIO
 from cooptim.cli.quantity import positive
@@ -62,12 +65,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say_dead(traced: Network, result: Result, sample: Any) -> None:
-    """A line where many channels of the final network do nothing, for the chip pays for each."""
+    """A line where many channels of the final network do nothing, for the chip pays for each.
+
+    None where the result is not of the traced network's shapes, as one from which channels have left.
+    """
     final = result.designs["final"]
+    if _shapes(final.params) != _shapes(traced.params):
+        return
     counts = dead_channels(traced, final.params, final.state, sample).values()
     dead, all_ = sum(count for count, _ in counts), sum(count for _, count in counts)
     if dead > _MANY_DEAD * all_:
         print(f"{dead} of {all_} channels do nothing, and the chip pays for each: --lean 2 takes them out and goes on")
+
+
+def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
+    return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def budget(options: argparse.Namespace) -> Budget:

@@ -231,7 +231,6 @@ def fake_optimize(monkeypatch):
         return fake_run.result()
 
     monkeypatch.setattr("cooptim.cli.optimize.optimize", optimize)
-    monkeypatch.setattr("cooptim.cli.optimize.dead_channels", lambda *_: {})  # its parameters are of no network
     return seen
 
 
@@ -322,6 +321,15 @@ def test_optimize_says_how_many_channels_are_dead_where_many_are(run, here, fake
         return {"conv1.kernel": (dead, 20), "fc.kernel": (0, 10)} if len(x) == 1 else {}
 
     monkeypatch.setattr("cooptim.cli.optimize.dead_channels", counts)
+    code, out, _ = run("optimize", "--model", "own_nets:net", "--out", "a")
+    assert code == 0 and "do nothing" not in out  # its parameters are not those of the network
+
+    def of_the_network(network, *rest, **options):
+        result = fake_run.result()
+        final = dataclasses.replace(result.designs["final"], params=network.params, state=network.state)
+        return dataclasses.replace(result, designs=result.designs | {"final": final})
+
+    monkeypatch.setattr("cooptim.cli.optimize.optimize", of_the_network)
     code, out, _ = run("optimize", "--model", "own_nets:net", "--out", "a")
     assert code == 0 and ("3 of 30 channels do nothing, and the chip pays for each: --lean 2" in out) == said
 
