@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 def _say_dead(traced: Network, result: Result, sample: Any) -> None:
     """A line where many channels of the final network do nothing, for the chip pays for each.
 
-    None where the result is not of the traced network's shapes, as one from which channels have left.
+    Nothing where the result is not of the traced network's shapes, as one from which channels have left.
     """
     final = result.designs["final"]
     if _shapes(final.params) != _shapes(traced.params):

@@ -70,8 +70,11 @@ def live_descent(
       held: whether the widths of `design` stay, as they do without one at `bits`.
       ending: None takes single moves where widths are learned.
 
-    Raises UnshrinkableError, before it descends, where the network's function does not take fewer channels.
+    Raises ValueError for `held` without a design; UnshrinkableError, before it descends, where the network's function
+    does not take fewer channels.
     """
+    if held and design is None:
+        raise ValueError("live_descent: held=True keeps the widths of a design; pass design=, or bits= for one width")
     _require_shrinkable(task, params, state, keep)
     stage, now = descent_stage(task, params, state, limits, name, bits, start_bits, design)
     if held and design is not None:

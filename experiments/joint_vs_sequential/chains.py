@@ -148,7 +148,7 @@ def first_step(cell: Cell, kind: str, top_pj: float, live: bool) -> Made:
 
 def last_step(begin: Made, kind: str, target: float, live: bool) -> Made:
     """The other kind of choice, trained towards a cost from where the first one ended; half a descent."""
-    return one_kind(begin[0], begin[1], kind, target, live)
+    return one_kind(begin[0], begin[1], kind, target, live, Ending.ACCURATE if live else None)
 
 
 def _half(cell: Cell) -> Cell:
@@ -183,16 +183,19 @@ def least(
     if not found:
         raise FloatingPointError(f"none of {cell.attempts} targets from {low:.4g} on could be trained towards")
     keeping = [made for made in found if made[1].val_accuracy >= cell.val_accuracy]
-    return (
-        min(keeping, key=lambda made: cost(made[1])) if keeping else max(found, key=lambda made: made[1].val_accuracy)
-    )
+    if keeping:
+        return min(keeping, key=lambda made: cost(made[1]))
+    return max(found, key=lambda made: made[1].val_accuracy)
 
 
-def one_kind(cell: Cell, begin: Priced | None, kind: str, target: float, live: bool = False) -> Made:
+def one_kind(
+    cell: Cell, begin: Priced | None, kind: str, target: float, live: bool, ending: Ending | None = None
+) -> Made:
     """The legal design after one kind of choice was trained towards a cost, modes, tilings and supplies the best.
 
     Args:
       live: whether pruning on energy prices live channels alone, and takes dead ones out, as joint descents do.
+      ending: None takes single moves where widths were trained on energy: a chain that never saw it has none by it.
     """
     task, widths = _task_of(cell, kind), kind.startswith("widths")
     if live and kind == "pruning":
@@ -216,8 +219,7 @@ def one_kind(cell: Cell, begin: Priced | None, kind: str, target: float, live: b
     )  # fmt: skip
     end, phase, history = run_stage(task, stage, start, None, None)
     limits = cell.limits(target if on_energy else None)
-    # A chain that never saw energy has no moves by energy either.
-    ending = Ending.MOVES if widths and on_energy else Ending.HELD
+    ending = ending or (Ending.MOVES if widths and on_energy else Ending.HELD)
     return cell, landed(cell.task, end, phase, history, limits, stage.name, ending, None, None).final
 
 
@@ -298,6 +300,6 @@ def without(machine: Any, held: str) -> Any:
     return dataclasses.replace(machine, supply=dataclasses.replace(supply, floor_v=supply.nominal_v - supply.step_v))
 
 
-def unpruned(cell: Cell, energy_pj: float) -> Priced:
-    """The joint descent with nothing pruned beyond what rounds to zero."""
-    return one_kind(cell, None, "widths", energy_pj)[1]
+def unpruned(cell: Cell, energy_pj: float, live: bool) -> Priced:
+    """The joint descent with nothing pruned beyond what rounds to zero; it ends as live ones do where these are."""
+    return one_kind(cell, None, "widths", energy_pj, live, Ending.ACCURATE if live else None)[1]

@@ -154,7 +154,7 @@ def methods(cell: Cell, args: argparse.Namespace) -> Any:
             asked = [(share, share * operations(cell.task, begin[1])) for share in PROXY_SHARES]
         yield from towards(name, lambda to, b=begin, order=order: last_step(b, order[1], to, live), asked)
     if args.ablate:
-        yield from towards("joint without pruning", lambda pj: unpruned(cell, pj), budgets)
+        yield from towards("joint without pruning", lambda pj: unpruned(cell, pj, live), budgets)
         for held in ("modes", "supply"):
             task = cell.task
             less = build_task(

@@ -204,6 +204,11 @@ def test_a_live_descent_prunes_at_the_widths_of_a_design(task, monkeypatch):
     assert found.channels["a"][1] <= LEFT
 
 
+def test_widths_held_without_a_design_are_refused(task):
+    with pytest.raises(ValueError, match="held=True keeps the widths of a design; pass design="):
+        live_descent(task, task.network.params, {}, limits(2e4), "live", None, held=True)
+
+
 class Landed(Exception):
     """What a descent lands with."""
 

@@ -1,6 +1,7 @@
 """A sweep at toy length: shared parents, one compile, what diverges, files, resuming; then its members in step."""
 
 import dataclasses
+import inspect
 import json
 import math
 import pathlib
@@ -259,6 +260,23 @@ def test_a_sweep_of_another_plan_is_not_gone_on_with(swept, asked, programs):
             network, machine, data, [cooptim.Budget(energy_ratio=4.0)], out=swept.out, resume=True,
             plan=dataclasses.replace(plan, steps=13),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("bits", "ending"), [(None, "MOVES"), (4, "HELD")])
+def test_a_member_ends_as_a_run_does(monkeypatch, bits, ending):
+    def landing(task, end, phase, history, limits, name, ending, *rest):
+        raise FloatingPointError(ending.name)
+
+    ended = types.SimpleNamespace(finite=True, taken=5, train=None, phase=None, history={})
+    job = types.SimpleNamespace(stage=types.SimpleNamespace(steps=5), checkpoints=None)
+    member, options = types.SimpleNamespace(name="m"), types.SimpleNamespace(only=(), progress=None)
+    point = types.SimpleNamespace()
+    monkeypatch.setattr(module, "landed", landing)
+    monkeypatch.setattr(module, "_point", lambda *_: point)
+    monkeypatch.setattr(module, "dataclasses", types.SimpleNamespace(replace=lambda one, **what: what))
+    parent = types.SimpleNamespace(task=None)
+    outcome = inspect.unwrap(module._outcome)
+    assert outcome(member, parent, None, None, None, bits, job, ended, options)[0]["note"] == ending
 
 
 def test_members_to_work_on_are_those_that_have_not_ended_or_are_named():
