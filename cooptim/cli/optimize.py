@@ -75,7 +75,7 @@ def _say_dead(traced: Network, result: Result, sample: Any) -> None:
     counts = dead_channels(traced, final.params, final.state, sample).values()
     dead, all_ = sum(count for count, _ in counts), sum(count for _, count in counts)
     if dead > _MANY_DEAD * all_:
-        print(f"{dead} of {all_} channels do nothing, and the chip pays for each: --lean 2 takes them out and goes on")
+        print(f"{dead} of {all_} channels are dead and cost energy all the same: add --lean 2")
 
 
 def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:

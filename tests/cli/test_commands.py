@@ -322,7 +322,7 @@ def test_optimize_says_how_many_channels_are_dead_where_many_are(run, here, fake
 
     monkeypatch.setattr("cooptim.cli.optimize.dead_channels", counts)
     code, out, _ = run("optimize", "--model", "own_nets:net", "--out", "a")
-    assert code == 0 and "do nothing" not in out  # its parameters are not those of the network
+    assert code == 0 and "channels are dead" not in out  # its parameters are not those of the network
 
     def of_the_network(network, *rest, **options):
         result = fake_run.result()
@@ -331,7 +331,7 @@ def test_optimize_says_how_many_channels_are_dead_where_many_are(run, here, fake
 
     monkeypatch.setattr("cooptim.cli.optimize.optimize", of_the_network)
     code, out, _ = run("optimize", "--model", "own_nets:net", "--out", "a")
-    assert code == 0 and ("3 of 30 channels do nothing, and the chip pays for each: --lean 2" in out) == said
+    assert code == 0 and ("3 of 30 channels are dead and cost energy all the same: add --lean 2\n" in out) == said
 
 
 def test_channels_that_cannot_leave_lose_no_run(run, here, fake_optimize, monkeypatch):
